@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench sim clean
+
+RUNTIME := .venv/.ready-runtime
+TESTING := .venv/.ready-test
+LOCKED := pyproject.toml uv.lock tools/setup
+BIN := .venv/bin
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+$(RUNTIME): $(LOCKED)
+	@tools/setup runtime
+	@touch $@
+
+$(TESTING): $(LOCKED)
+	@tools/setup test
+	@touch $@ $(RUNTIME)
+
+setup: $(TESTING) ## make .venv and install what developing and testing need
+
+demo: $(RUNTIME) ## show failovers on a LAN inside this machine; ARGS="--help" teaches
+	@$(BIN)/carp demo $(ARGS)
+
+test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
+	@echo "pytest"
+	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
+
+check: $(TESTING) ## lint, format, types, import contracts and the repository's own rules
+	@echo "ruff check" && $(BIN)/ruff check --quiet
+	@echo "ruff format --check" && $(BIN)/ruff format --check --quiet
+	@echo "mypy" && $(BIN)/mypy --no-error-summary
+	@echo "lint-imports" && $(BIN)/lint-imports --no-logo
+	@echo "pytest tests/repo" && $(BIN)/pytest --quiet tests/repo
+
+bench: $(TESTING) ## compare with ucarp and keepalived, side by side; ARGS="--help" lists the parts
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+sim: $(TESTING) ## simulate clusters on virtual time; ARGS="--help" lists the options
+	@$(BIN)/python tests/properties/run.py $(ARGS)
+
+clean: ## remove .venv, caches and build output
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find carp operator tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

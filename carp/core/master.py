@@ -1,0 +1,115 @@
+"""The master's part of the machine: advertise and renew, announce, hand over, and know when the lease is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from carp.core import events as ev
+from carp.core.leaving import Leaving, Purpose, Step
+from carp.core.timing import grid
+from carp.core.transitions import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carp.core.config import VhostConfig
+    from carp.core.events import Effect
+
+NEVER: Final = float("inf")
+
+
+class Master:
+    """What a vhost in state MASTER does. Made anew each time it becomes one."""
+
+    def __init__(self, config: VhostConfig, period: float, now: float) -> None:
+        """``period``: s between adverts."""
+        self.config = config
+        self.period = period
+        self.leaving: Leaving | None = None
+        self.renewed_at: float | None = None
+        self.lease_seconds = 0.0
+        self._advert_at = grid(now, period)
+        self._announce_at = NEVER
+        self._announce_left = 0
+
+    def lapsed(self, now: float) -> bool:
+        """Whether the kernel may have taken the addresses: the last renewal is older than its lifetime."""
+        return self.renewed_at is not None and now - self.renewed_at > self.lease_seconds
+
+    def due(self) -> float:
+        """Return when `tick` has something to do."""
+        return min(self._advert_at, self._announce_at) if self.leaving is None else self.leaving.due()
+
+    def retime(self, config: VhostConfig, period: float, now: float) -> None:
+        """Take over new settings from now on."""
+        self.config = config
+        self.period = period
+        self._advert_at = min(self._advert_at, grid(now, period))
+
+    def advertise(self, now: float) -> Sequence[Effect]:
+        """Send an advert and renew, in this order."""
+        self._advert_at = grid(now, self.period)
+        return (ev.Send(), ev.Renew()) if self.config.fenced else (ev.Send(),)
+
+    def announce(self, now: float) -> Sequence[Effect]:
+        """Start a series of announcements."""
+        self._announce_left = self.config.announce.count
+        return self._announce_round(now) if self._announce_left else ()
+
+    def _announce_round(self, now: float) -> Sequence[Effect]:
+        settings = self.config.announce
+        self._announce_left -= 1
+        if self._announce_left > 0:
+            self._announce_at = now + settings.interval
+        else:
+            self._announce_at = now + settings.refresh if settings.refresh else NEVER
+        return (ev.Announce(),)
+
+    def reassert(self, now: float) -> Sequence[Effect]:
+        """Answer a worse master at once and announce again: caches may have turned to it."""
+        in_series = self._announce_left > 0
+        return (*self.advertise(now), *(() if in_series else self.announce(now)))
+
+    def leave(self, purpose: Purpose, now: float, *, release: bool = False) -> Sequence[Effect]:
+        """Start a handover, or change the purpose of the one under way."""
+        old = self.leaving
+        if old is not None and (old.purpose is Purpose.STOP or purpose is not Purpose.STOP):
+            return ()
+        self.leaving = Leaving(now, purpose, release=release)
+        if old is not None and old.answered_at is not None:
+            self.leaving.answer(old.answered_at)
+            return ()
+        self.leaving.step(now)
+        return self._bow_out()
+
+    def _bow_out(self) -> Sequence[Effect]:
+        """Cede before saying that we go: then an overlap ends even if we are killed in the middle."""
+        return (ev.Cede(), ev.Send(bow_out=True)) if self.config.fenced else (ev.Send(bow_out=True),)
+
+    def tick(self, now: float) -> tuple[Sequence[Effect], Cause | None]:
+        """Return what is due, and why we let go if we do."""
+        if self.lapsed(now):
+            return (), Cause.LEASE_LAPSED
+        if self.leaving is not None:
+            return self._tick_leaving(self.leaving, now)
+        effects: tuple[Effect, ...] = ()
+        if self._advert_at <= now:
+            effects += tuple(self.advertise(now))
+        if self._announce_at <= now:
+            effects += tuple(self._announce_round(now))
+        return effects, None
+
+    def _tick_leaving(self, handover: Leaving, now: float) -> tuple[Sequence[Effect], Cause | None]:
+        stops = handover.purpose is Purpose.STOP
+        match handover.step(now):
+            case Step.BOW_OUT:
+                return self._bow_out(), None
+            case Step.LET_GO:
+                return (), Cause.STOPPED if stops else Cause.HANDED_OVER
+            case Step.UNANSWERED if stops:
+                return (), Cause.STOPPED
+            case Step.UNANSWERED:
+                self.leaving = None
+                text = f"nobody answered the bow-out ({handover.purpose.value}): staying master"
+                return (*self.advertise(now), ev.Notice("unanswered", text)), None
+        return (), None

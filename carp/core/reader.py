@@ -1,0 +1,143 @@
+"""Read typed values out of untyped mappings and collect every error, each with the path of its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from carp.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import enum
+
+    E = TypeVar("E", bound=enum.StrEnum)
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: object) -> float | None:
+    """Return the seconds in ``3s``, ``500ms`` or ``1m30s``; None when it is no duration."""
+    if not isinstance(text, str) or not text:
+        return None
+    parts = _DURATION.findall(text)
+    if "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+
+
+class Reader:
+    """One mapping of settings. Every method returns its default where it reports an error."""
+
+    def __init__(self, data: object, path: str, errors: list[ConfigError]) -> None:
+        """``path`` is the field that ``data`` stands in; ``errors`` is shared with the sections."""
+        self.path = path
+        self.errors = errors
+        self._seen: set[str] = set()
+        self._data: Mapping[str, Any] = {}
+        if isinstance(data, Mapping):
+            self._data = data
+        elif data is not None:
+            errors.append(ConfigError(path or "settings", data, "is not a mapping of fields"))
+
+    def field(self, key: str) -> str:
+        """Return the path of a key."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def fail(self, key: str, value: object, problem: str) -> None:
+        """Report that a key's value is wrong."""
+        self.errors.append(ConfigError(self.field(key), value, problem))
+
+    def has(self, key: str) -> bool:
+        """Whether a key is given; an explicit null counts as not given."""
+        return self._data.get(key) is not None
+
+    def raw(self, key: str) -> Any:
+        """Return what is there, None for nothing, and count the key as known."""
+        self._seen.add(key)
+        return self._data.get(key)
+
+    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
+        """Return a whole number between ``low`` and ``high``; without default it is required."""
+        value = self.raw(key)
+        if value is None:
+            if default is None:
+                self.fail(key, None, f"is required: a number from {low} to {high}")
+            return low if default is None else default
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.fail(key, value, "is not a whole number")
+        elif not low <= value <= high:
+            self.fail(key, value, f"is not between {low} and {high}")
+        else:
+            return value
+        return low if default is None else default
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return a string."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            self.fail(key, value, "is not a text")
+            return default
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.fail(key, value, "is neither true nor false")
+            return default
+        return value
+
+    def choice(self, key: str, default: E) -> E:
+        """Return a member of the default's enumeration."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        kind = type(default)
+        try:
+            return kind(value)
+        except ValueError:
+            self.fail(key, value, f"is not one of {', '.join(kind)}")
+            return default
+
+    def seconds(self, key: str, default: float, low: float, high: float) -> float:
+        """Return a duration such as 30s or 500ms in seconds, between ``low`` and ``high`` seconds."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        parsed = parse_duration(value)
+        if parsed is None:
+            self.fail(key, value, "is not a duration: write 3s, 500ms or 1m30s")
+        elif not low <= parsed <= high:
+            self.fail(key, value, f"is not between {low:g}s and {high:g}s")
+        else:
+            return parsed
+        return default
+
+    def sequence(self, key: str) -> list[Any]:
+        """Return a list, empty when not given."""
+        value = self.raw(key)
+        if value is None:
+            return []
+        if not isinstance(value, list | tuple):
+            self.fail(key, value, "is not a list")
+            return []
+        return list(value)
+
+    def section(self, key: str) -> Reader:
+        """Return a reader of a nested mapping."""
+        return Reader(self.raw(key), self.field(key), self.errors)
+
+    def finish(self) -> None:
+        """Report each field that nobody asked for."""
+        for key in self._data:
+            if key not in self._seen:
+                close = get_close_matches(str(key), self._seen, 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                self.errors.append(ConfigError(self.field(str(key)), None, f"is not a known field{hint}"))

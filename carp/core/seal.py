@@ -1,0 +1,87 @@
+"""The time inside a sealed advert: strictly increasing per sender, never a reason to lock a member out.
+
+Times are 32-bit numbers of 1/256 s compared by serial arithmetic (design.md section 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+MODULUS: Final = 1 << 32
+_HALF: Final = 1 << 31
+UNITS: Final = 256
+"""Per second."""
+HOUR: Final = 3600 * UNITS
+WRITE_AHEAD: Final = 60 * UNITS
+"""How far the floor on disk runs ahead of the times sent, so that it is written once a minute."""
+MAX_SOURCES: Final = 256
+"""Members remembered per vhid. Only a holder of the password can add one."""
+
+
+def from_wall(seconds: float) -> int:
+    """Return the seal time of a wall clock in seconds."""
+    return int(seconds * UNITS) % MODULUS
+
+
+def newer(a: int, b: int) -> bool:
+    """Whether time ``a`` is later than ``b``, within 97 days."""
+    return 0 < (a - b) % MODULUS < _HALF
+
+
+def latest(first: int, *others: int | None) -> int:
+    """Return the latest of some times; None counts as never."""
+    best = first
+    for other in others:
+        if other is not None and newer(other, best):
+            best = other
+    return best
+
+
+@dataclass(slots=True)
+class Seal:
+    """The times sent and heard in one vhid.
+
+    ``reserved`` is the floor that stands on disk: no time beyond it may be sent before a later floor is
+    written; after a restart it is the floor to continue from.
+    """
+
+    last: int | None = None
+    reserved: int | None = None
+    newest: int | None = None
+    floors: dict[str, int] = field(default_factory=dict)
+
+    def next(self, wall: float) -> int:
+        """Return the time for the next advert; advances the sender's floor."""
+        after_last = None if self.last is None else (self.last + 1) % MODULUS
+        after_heard = None if self.newest is None else (self.newest + 1) % MODULUS
+        self.last = latest(from_wall(wall), after_last, after_heard)
+        return self.last
+
+    def is_low(self, wall: float) -> bool:
+        """Whether less than half of what stands on disk is left, so that a new floor must be written."""
+        ahead = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD // 2) % MODULUS
+        return self.reserved is None or not newer(self.reserved, ahead)
+
+    def reserve(self, wall: float) -> int:
+        """Return a new floor, to be written before a time beyond the old one is sent."""
+        self.reserved = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD) % MODULUS
+        return self.reserved
+
+    def accept(self, source: str, time: int) -> bool:
+        """Take note of a valid time; False when it is not newer than what the source has sent.
+
+        A floor, and that of a source never heard, counts as at most one hour before the newest time
+        heard: lost state locks nobody out, and an old recording gains nothing.
+        """
+        floor = self.floors.get(source)
+        if self.newest is not None:
+            oldest = (self.newest - HOUR) % MODULUS
+            floor = oldest if floor is None else latest(floor, oldest)
+        if floor is not None and not newer(time, floor):
+            return False
+        if source not in self.floors and len(self.floors) >= MAX_SOURCES:
+            del self.floors[next(iter(self.floors))]
+        self.floors[source] = time
+        self.newest = time if self.newest is None else latest(time, self.newest)
+        return True

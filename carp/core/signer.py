@@ -1,0 +1,97 @@
+"""Everything about one vhost that needs the key: build our adverts, judge those of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from carp.core import wire
+from carp.core.config import SealMode
+from carp.core.errors import DropReason
+from carp.core.seal import newer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from carp.core.auth import Address, Context
+    from carp.core.config import VhostConfig
+    from carp.core.seal import Seal
+    from carp.core.wire import Advert
+
+
+class Authentic(NamedTuple):
+    """A believed advert: in which context (0 is the one we sign with), and whether sealed by one of ours."""
+
+    context: int
+    sealed: bool
+
+
+class Signer:
+    """The contexts of a vhost: one signs, the others are accepted, and sent too once a member is heard in them.
+
+    A master that hears a member in an accepted context answers there as well, so that a member left
+    behind by a change of password or addresses is never a second master (design.md section 9).
+    """
+
+    def __init__(self, config: VhostConfig, seal: Seal) -> None:
+        """``seal`` outlives a change of settings: its times belong to the vhid, not to a password."""
+        self.seal = seal
+        self._vhid = config.vhid
+        self._enforce = config.seal is SealMode.SEALED
+        self._credentials = (config.sign, *config.accept)
+        self._contexts: list[Context] = [c.context(config.vhid) for c in self._credentials]
+        self._in_use = [True] + [False] * len(config.accept)
+        self._heads: dict[tuple[int, int, int], tuple[bytes, int]] = {}
+
+    def inherit(self, old: Signer) -> None:
+        """Keep sending in each context that was in use and is still accepted."""
+        for index, credentials in enumerate(self._credentials):
+            if credentials in old._credentials:
+                self._in_use[index] |= old._in_use[old._credentials.index(credentials)]
+
+    def packets(
+        self, header: tuple[int, int, int], sources: Iterable[Address], wall: float
+    ) -> list[tuple[Address, bytes]]:
+        """Return (source, 36 bytes) for each family and context in use.
+
+        ``header`` is (advbase, advskew, byte 4); ``wall`` in seconds gives the seal its time.
+        """
+        head = self._heads.get(header)
+        if head is None:
+            head = self._heads[header] = wire.prefix_sum(self._vhid, *header)
+        advbase, advskew, demotion = header
+        fields = bytes((self._vhid, advbase, advskew, demotion))
+        result = []
+        for source in sources:
+            for context, used in zip(self._contexts, self._in_use, strict=True):
+                if used:
+                    time = self.seal.next(wall)
+                    counter = time.to_bytes(4, "big") + context.tag(time, fields, source.packed)
+                    result.append((source, wire.seal_packet(head, counter + context.digest(counter))))
+        return result
+
+    def judge(self, advert: Advert, source: Address, own: tuple[Address, ...]) -> Authentic | DropReason:
+        """Return whether to believe an advert, checks in the order of design.md sections 5 and 6.
+
+        A believed one advances the floor of its source.
+        """
+        counter = advert.counter.to_bytes(8, "big")
+        for index, context in enumerate(self._contexts):
+            if context.verify(counter, advert.digest) is not None:
+                break
+        else:
+            return DropReason.HMAC
+        fields = bytes((advert.vhid, advert.advbase, advert.advskew, advert.demotion))
+        if not context.sealed(advert.counter, fields, source.packed):
+            return DropReason.UNSEALED if self._enforce else self._believe(index, sealed=False)
+        time = advert.counter >> 32
+        last = self.seal.last
+        # An echo is never later than what we sent; a later time is another host with our address.
+        if source in own and last is not None and not newer(time, last):
+            return DropReason.LOOP
+        if not self.seal.accept(str(source), time):
+            return DropReason.REPLAY
+        return self._believe(index, sealed=True)
+
+    def _believe(self, index: int, *, sealed: bool) -> Authentic:
+        self._in_use[index] = True
+        return Authentic(index, sealed)

@@ -1,0 +1,403 @@
+"""The machine of one vhost: events in, effects out, time and chance as arguments.
+
+`handle` takes an event, `tick` lets time pass, `deadline` says when to tick next. The state is assigned
+before the effects are carried out; effects keep the order of design.md rule 4: advert, addresses,
+announcements, script. The runner reports back what the kernel did (`renewed`) and what went wrong
+(`ClaimFailed`, `LeaseLapsed`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from carp.core import events as ev
+from carp.core.backup import Backup
+from carp.core.election import Standing, compare
+from carp.core.errors import DropReason, MisuseError
+from carp.core.leaving import Purpose
+from carp.core.master import Master
+from carp.core.seal import Seal
+from carp.core.signer import Signer
+from carp.core.snapshot import MasterSeen, Snapshot
+from carp.core.timing import demoted_skew
+from carp.core.transitions import Cause, State, next_state
+from carp.core.wire import BOW_OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.backup import Takeover
+    from carp.core.config import VhostConfig
+    from carp.core.events import Effect, Event
+    from carp.core.wire import Advert
+
+NEVER: Final = float("inf")
+FOREIGN_TIE_JITTER: Final = (0.5, 1.5)
+"""s added to the dead time after yielding to a foreign master with our interval."""
+MAX_DEMOTION: Final = 254
+"""Byte 4 of a bow-out is 255 when its sender stops."""
+V6_TIES: Final = 3
+"""A tie heard this often over IPv6 alone is decided by IPv6 sources."""
+MAX_RIVALS: Final = 64
+
+
+class Vhost:
+    """One vhid on one interface."""
+
+    def __init__(
+        self, config: VhostConfig, *, chance: Callable[[], float], seal: Seal | None = None, now: float = 0.0
+    ) -> None:
+        """``chance`` returns a number in [0, 1); ``seal`` carries the times of an earlier run."""
+        self.config = config
+        self.state = State.INIT
+        self.since = now
+        self.reason = "starting"
+        self.transitions = 0
+        self.signer = Signer(config, Seal() if seal is None else seal)
+        self.sources: tuple[Address, ...] = ()
+        self.demotions: dict[str, int] = {}
+        self.drops: Counter[DropReason] = Counter()
+        self.seen: MasterSeen | None = None
+        self.stopped = False
+        self._chance = chance
+        self._started = False
+        self._backup: Backup | None = None
+        self._master: Master | None = None
+        self._rivals: set[Address] = set()
+        self._v6_ties = 0
+
+    # --- what others may ask ---------------------------------------------------------------------
+
+    @property
+    def demotion(self) -> int:
+        """The sum of all demotions, at most 254."""
+        return min(sum(self.demotions.values()), MAX_DEMOTION)
+
+    @property
+    def listening(self) -> bool:
+        """Whether answers to our probes matter now."""
+        return self._backup is not None and self._backup.listening is not None
+
+    @property
+    def holds(self) -> bool:
+        """Whether we are a master that has its addresses."""
+        return self._master is not None and (self._master.renewed_at is not None or not self.config.fenced)
+
+    def header(self, *, bow_out: bool = False) -> tuple[int, int, int]:
+        """Return (advbase, advskew, byte 4) of our next advert."""
+        timing, demotion = self.config.timing, self.demotion
+        if not bow_out:
+            return timing.advbase, demoted_skew(timing.advskew, demotion), demotion
+        leaving = None if self._master is None else self._master.leaving
+        stops = leaving is not None and leaving.purpose is Purpose.STOP
+        return BOW_OUT, BOW_OUT, 255 if stops else demotion
+
+    def period(self) -> float:
+        """Return how often we advertise as master, in seconds."""
+        return self.config.timing.advert_period(self.demotion, fenced=self.config.fenced)
+
+    def dead_time(self) -> float:
+        """Return how long we wait for an advert as backup, in seconds."""
+        return self.config.timing.dead_time(self.demotion)
+
+    def deadline(self) -> float:
+        """Return when `tick` has something to do; infinity when nothing is planned."""
+        if self._backup is not None:
+            return self._backup.due()
+        return NEVER if self._master is None else self._master.due()
+
+    def lapsed(self, now: float) -> bool:
+        """Whether we are a master whose addresses the kernel may have taken away."""
+        return self._master is not None and self._master.lapsed(now)
+
+    def renewed(self, at: float, lifetime: float) -> None:
+        """Take note that a lease of ``lifetime`` seconds began at ``at`` or a little later."""
+        if self._master is not None:
+            self._master.renewed_at, self._master.lease_seconds = at, lifetime
+
+    def lease(self) -> tuple[float, float] | None:
+        """Return when the addresses were last renewed and for how many seconds; None without a lease."""
+        if self._master is None or self._master.renewed_at is None:
+            return None
+        return self._master.renewed_at, self._master.lease_seconds
+
+    def snapshot(self) -> Snapshot:
+        """Return what there is to show."""
+        listening = None if self._backup is None else self._backup.listening
+        leaving = None if self._master is None else self._master.leaving
+        return Snapshot(
+            name=self.config.name, vhid=self.config.vhid, state=self.state, since=self.since,
+            reason=self.reason, transitions=self.transitions, header=self.header(),
+            demotions=dict(self.demotions), master=self.seen, drops=dict(self.drops),
+            conflict=None if listening is None else listening.conflict,
+            leaving=None if leaving is None else leaving.purpose.value,
+        )  # fmt: skip
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> Sequence[Effect]:
+        """Take in one event and return what it leads to."""
+        match event:
+            case ev.Heard(advert, source):
+                return self._hear(advert, source, now)
+            case ev.LinkUp(sources):
+                return self._link_up(sources, now)
+            case ev.LinkDown(reason):
+                self.reason = reason
+                return () if self.state is State.INIT else self._let_go(Cause.LINK_DOWN, now)
+            case ev.Resume(sources, expires):
+                return self._resume(sources, expires, now)
+            case ev.Answered(address, mac):
+                if self._backup is not None and self._backup.listening is not None:
+                    self._backup.listening.answer(address, mac)
+                return ()
+            case ev.Reconfigure(config):
+                return self._reconfigure(config, now)
+            case ev.Demote(reason, amount):
+                return self._demote(reason, amount, now)
+            case ev.Stop(release):
+                return self._stop(now, release=release)
+            case ev.Stalled() if self._backup is not None:
+                self._backup.stalled(now, self.header()[1])
+                return ()
+        return () if self._master is None else self._handle_as_master(event, self._master, now)
+
+    def _handle_as_master(self, event: Event, master: Master, now: float) -> Sequence[Effect]:
+        match event:
+            case ev.StepDown():
+                return master.leave(Purpose.STEP_DOWN, now)
+            case ev.LeaseLapsed():
+                return self._let_go(Cause.LEASE_LAPSED, now)
+            case ev.ClaimFailed(reason):
+                self.reason = reason
+                return self._let_go(Cause.CLAIM_FAILED, now)
+            case ev.Stalled() if master.lapsed(now):
+                return self._let_go(Cause.LEASE_LAPSED, now)
+            case ev.AddressGone() if master.leaving is None:
+                return (ev.Send(), ev.Hold(), ev.Announce())
+            case ev.ScriptEnded() if not self.config.manage:
+                return (ev.Announce(),)
+        return ()
+
+    def tick(self, now: float) -> Sequence[Effect]:
+        """Do what is due at ``now``."""
+        if self._backup is not None:
+            effects, takeover = self._backup.tick(now)
+            return effects if takeover is None else self._take_over(takeover, now)
+        if self._master is None:
+            return ()
+        effects, cause = self._master.tick(now)
+        if cause is Cause.STOPPED:
+            return self._end(self._master, now)
+        return effects if cause is None else self._let_go(cause, now)
+
+    # --- transitions -----------------------------------------------------------------------------
+
+    def _change(self, cause: Cause, now: float, peer: str | None = None) -> ev.Changed:
+        old, self.state = self.state, next_state(self.state, cause)
+        self.since = now
+        self.transitions += 1
+        self._backup = self._master = None
+        return ev.Changed(old, self.state, cause, peer)
+
+    def _become_backup(self, now: float, *, extra: float = 0.0, hold: float = 0.0) -> Backup:
+        self._backup = Backup(self.config, self._chance, now, dead_time=self.dead_time() + extra, hold=hold)
+        return self._backup
+
+    def _link_up(self, sources: tuple[Address, ...], now: float) -> Sequence[Effect]:
+        self.sources = sources
+        if self.state is not State.INIT or self.stopped:
+            return ()
+        self.reason = ""
+        changed = self._change(Cause.LINK_UP, now)
+        self._become_backup(now).listen(now, self.header()[1])
+        first, self._started = not self._started, True
+        if first and not self.config.scripts.neutral:
+            return changed, ev.Script(up=False)
+        return (changed,)
+
+    def _resume(self, sources: tuple[Address, ...], expires: float, now: float) -> Sequence[Effect]:
+        if self.state is not State.INIT:
+            msg = f"resume in state {self.state}"
+            raise MisuseError(msg)
+        self.sources, self.reason, self._started = sources, "", True
+        changed = self._change(Cause.LEASE_RESUMED, now)
+        self._master = Master(self.config, self.period(), now)
+        self.renewed(now, expires - now)
+        return (changed, *self._master.advertise(now), *self._master.announce(now))
+
+    def _take_over(self, takeover: Takeover, now: float) -> Sequence[Effect]:
+        self.reason = ""
+        changed = self._change(takeover.cause, now, takeover.peer)
+        self._master = Master(self.config, self.period(), now)
+        hold = (ev.Hold(),) if self.config.manage else ()
+        return changed, ev.Send(), *hold, *self._master.announce(now), ev.Script(up=True)
+
+    def _let_go(
+        self, cause: Cause, now: float, peer: str | None = None, *, extra: float = 0.0
+    ) -> Sequence[Effect]:
+        """Leave BACKUP or MASTER; ``extra`` seconds are added to the dead time that follows."""
+        leaving = None if self._master is None else self._master.leaving
+        was_master = self._master is not None
+        changed = self._change(cause, now, peer)
+        if self.state is State.BACKUP:
+            stepped_down = leaving is not None and leaving.purpose is Purpose.STEP_DOWN
+            self._become_backup(now, extra=extra, hold=self.dead_time() if stepped_down else 0.0)
+        if not was_master:
+            return (changed,)
+        release = (ev.Release(self.config.addresses),) if self.config.manage else ()
+        stops = leaving is not None and leaving.purpose is Purpose.STOP
+        return (changed, *release, ev.Script(up=False), *(self._stop(now, release=True) if stops else ()))
+
+    # --- adverts ---------------------------------------------------------------------------------
+
+    def _hear(self, advert: Advert, source: Address, now: float) -> Sequence[Effect]:
+        if self.state is State.INIT:
+            return self._drop(DropReason.INACTIVE)
+        verdict = self.signer.judge(advert, source, self.sources)
+        if isinstance(verdict, DropReason):
+            return self._drop(verdict)
+        if source.version == 4:
+            self._v6_ties = 0
+        if self._master is not None:
+            return self._hear_as_master(self._master, advert, source, now, sealed=verdict.sealed)
+        if self._backup is not None:
+            self._hear_as_backup(self._backup, advert, source, now, sealed=verdict.sealed)
+        return ()
+
+    def _drop(self, reason: DropReason) -> Sequence[Effect]:
+        self.drops[reason] += 1
+        return (ev.Dropped(reason),)
+
+    def _hear_as_backup(
+        self, backup: Backup, advert: Advert, source: Address, now: float, *, sealed: bool
+    ) -> None:
+        own = self.header()
+        if advert.is_bow_out:
+            # Only from the master heard last, and not when we are demoted more than a member of ours is.
+            worse = sealed and own[2] > advert.demotion
+            if self.seen is not None and source in self.seen.sources and not worse:
+                backup.hear_bow_out(own[1], source, now, jitter=bool(self._rivals))
+            return
+        self._note(advert, source, now, sealed=sealed)
+        others = bool(self._rivals) and self._rivals != {source}
+        backup.hear(own, advert, source, now, rivals=(bool(self._rivals), others))
+
+    def _note(self, advert: Advert, source: Address, now: float, *, sealed: bool) -> None:
+        self.seen = MasterSeen.after(self.seen, advert, source, now, sealed=sealed)
+        timing = self.config.timing
+        if advert.advbase != timing.advbase or advert.advskew != timing.advskew:
+            self._rivals.discard(source)
+        elif len(self._rivals) < MAX_RIVALS:
+            self._rivals.add(source)
+
+    def _hear_as_master(
+        self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
+    ) -> Sequence[Effect]:
+        if master.leaving is not None:
+            if not advert.is_bow_out:
+                self._note(advert, source, now, sealed=sealed)
+                master.leaving.answer(now)
+            return ()
+        if advert.is_bow_out:
+            return master.advertise(now)
+        standing = compare(self.header(), advert)
+        if standing is Standing.WORSE:
+            return master.reassert(now)
+        if standing is Standing.TIE:
+            return self._tie(master, advert, source, now, sealed=sealed)
+        self._note(advert, source, now, sealed=sealed)
+        return self._let_go(Cause.BETTER_MASTER, now, str(source))
+
+    def _tie(
+        self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
+    ) -> Sequence[Effect]:
+        """Settle two masters of equal interval (design.md section 5).
+
+        Ours against ours: the lower source stays. A foreign one compares in its own way or always
+        yields, so yield to it and come back later and at random.
+        """
+        ours = next((s for s in self.sources if s.version == source.version), None)
+        extra = 0.0
+        if sealed and ours is not None and ours != source:
+            if source.version == 6 and len(self.sources) > 1 and self._v6_ties + 1 < V6_TIES:
+                self._v6_ties += 1
+                return ()
+            if int(ours) < int(source):
+                return master.reassert(now)
+        else:
+            low, high = FOREIGN_TIE_JITTER
+            extra = low + (high - low) * self._chance()
+        self._note(advert, source, now, sealed=sealed)
+        return self._let_go(Cause.TIE_LOST, now, str(source), extra=extra)
+
+    # --- orders ----------------------------------------------------------------------------------
+
+    def _demote(self, reason: str, amount: int, now: float) -> Sequence[Effect]:
+        """Hand over when the demotion grows; say so in the next advert when it shrinks."""
+        before = self.demotion
+        if amount:
+            self.demotions[reason] = amount
+        else:
+            self.demotions.pop(reason, None)
+        if self.demotion == before:
+            return ()
+        if self._backup is not None:
+            self._backup.retime(self.config, self.dead_time())
+        if self._master is None:
+            return ()
+        self._master.retime(self.config, self.period(), now)
+        if self.demotion > before:
+            return self._master.leave(Purpose.DEMOTION, now)
+        return self._master.advertise(now) if self._master.leaving is None else ()
+
+    def _stop(self, now: float, *, release: bool) -> Sequence[Effect]:
+        if self.stopped:
+            return ()
+        if self._master is not None:
+            return self._master.leave(Purpose.STOP, now, release=release)
+        self.stopped = True
+        changed = () if self.state is State.INIT else (self._change(Cause.STOPPED, now),)
+        return (*changed, ev.Stopped())
+
+    def _end(self, master: Master, now: float) -> Sequence[Effect]:
+        """Finish a stop: delete where a successor holds the addresses, else leave them to the fence."""
+        leaving, scripts = master.leaving, self.config.scripts
+        gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
+        last: tuple[Effect, ...] = () if gone else (ev.Send(),)
+        if self.config.manage:
+            expires = NEVER if master.renewed_at is None else master.renewed_at + master.lease_seconds
+            last += (ev.Release(self.config.addresses) if gone else ev.Leave(expires),)
+        if gone or scripts.on_exit:
+            last += (ev.Script(up=False),)
+        self.stopped = True
+        # The last advert and renewal belong to the master that we still are.
+        return (*last, self._change(Cause.STOPPED, now), ev.Stopped())
+
+    def _reconfigure(self, config: VhostConfig, now: float) -> Sequence[Effect]:
+        """Take over new settings in place; what is held changes by the difference only."""
+        if config == self.config:
+            return ()
+        if config.vhid != self.config.vhid:
+            msg = f"vhid {self.config.vhid} cannot become {config.vhid} in place"
+            raise MisuseError(msg)
+        old, self.config = self.config, config
+        signer = Signer(config, self.signer.seal)
+        signer.inherit(self.signer)
+        self.signer = signer
+        if self._backup is not None:
+            self._backup.retime(config, self.dead_time())
+        if self._master is None:
+            return ()
+        self._master.retime(config, self.period(), now)
+        return self._rehold(self._master, old, now)
+
+    def _rehold(self, master: Master, old: VhostConfig, now: float) -> Sequence[Effect]:
+        added = set(self.config.addresses) - set(old.addresses)
+        removed = tuple(a for a in old.addresses if a not in self.config.addresses)
+        release = (ev.Release(removed),) if removed and old.manage else ()
+        if not self.config.manage or not (added or self.config.fencing is not old.fencing):
+            return release
+        return (*release, ev.Send(), ev.Hold(), *master.announce(now))

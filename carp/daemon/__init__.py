@@ -1,0 +1,1 @@
+"""carpd: many vhosts in one process, from a file."""

@@ -1,0 +1,374 @@
+"""The driver: sockets and timer in, vhosts in the middle, effects out (style.md section 6, "one advert").
+
+One timer serves all vhosts. A vhost that fails is set back and started again; the others do not notice.
+After a stall the lease is judged before anything else, then the sockets are read, then timers fire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+from carp.announce import FrameSocket, answer_of
+from carp.core import events as ev
+from carp.core import wire
+from carp.core.errors import CarpError, DropReason
+from carp.core.transitions import State
+from carp.core.vhost import Vhost
+from carp.fence import Fence
+from carp.netlink import PROTO_CEDED, PROTO_HELD, Monitor, Netlink
+from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
+from carp.runner import Member, Runner
+from carp.segment import LinkPort
+from carp.slots import Places, Slot
+from carp.timers import Timer
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from carp.core.config import VhostConfig
+    from carp.ports import ScriptStarter, Watcher
+    from carp.rawsock import Packet, Receiver
+    from carp.segment import Segment
+    from carp.state import Memory
+
+log: Final = logging.getLogger("carp.engine")
+MAX_PATIENCE: Final = 0.5
+"""s; the longest silence of our own loop that is no stall."""
+LATE: Final = 0.005
+"""s; a timer later than this reads the sockets before it fires."""
+REVIVE_AFTER: Final = 1.0
+"""s until a vhost that failed by an error of ours starts again."""
+REWRITE_AFTER: Final = 60.0
+"""s between two writes of the floors heard."""
+HOUSEKEEPING: Final = 0.25
+"""s between two looks at what may wait."""
+BURST: Final = 1000
+"""Packets read from one socket before timers get their turn."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
+class Engine:
+    """Runs vhosts in the current network namespace on the running asyncio loop."""
+
+    def __init__(self, watcher: Watcher, scripts: ScriptStarter) -> None:
+        """Open the netlink sockets and the timer. Raises OSError."""
+        self._loop = asyncio.get_running_loop()
+        self._clock = SystemClock()
+        self._watcher = watcher
+        self._scripts = scripts
+        self._netlink = Netlink()
+        self._monitor = Monitor()
+        self._timer = Timer()
+        self._fence = Fence(self._netlink)
+        self._runner = Runner(self._clock, self._fence, watcher)
+        self._places = Places(self._netlink, self._runner, self._clock, self._opened)
+        self.slots: dict[str, Slot] = {}
+        self._patience = MAX_PATIENCE
+        self._awake_at = self._clock.now()
+        self._armed_at = 0.0
+        self._housekeeping_at = 0.0
+        self._settle_planned = False
+        self._idle = asyncio.Event()
+        self._loop.add_reader(self._timer.fileno(), self._on_timer)
+        self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
+
+    # --- what others call ------------------------------------------------------------------------
+
+    def add(self, config: VhostConfig, memory: Memory | None = None) -> Slot:
+        """Take in one vhost; it starts at the next `settle`."""
+        seal = None if memory is None else memory.seal()
+        vhost = Vhost(config, chance=random.random, seal=seal, now=self._clock.now())
+        port = LinkPort(config, self._fence, lambda up: self._scripts(slot, up=up), self._listen_for_answers)
+        slot = Slot(Member(vhost, port), port, memory)
+        self.slots[config.name] = slot
+        self._remember(slot)
+        patience = min(s.config.timing.dead_time() / 4 for s in self.slots.values())
+        lease = min(s.config.timing.lifetime() / 4 for s in self.slots.values())
+        self._patience = min(MAX_PATIENCE, patience, lease)
+        return slot
+
+    def settle(self) -> None:
+        """Put every vhost where the links and addresses of the host say."""
+        self._settle_planned = False
+        try:
+            self._places.settle(self.slots.values(), self._closing)
+        except OSError as error:
+            # Unknown is not empty: what we could not read changes nothing.
+            log.warning("cannot read the links: %s", error)
+        self._after_events()
+
+    def handle(self, slot: Slot, event: ev.Event) -> None:
+        """Give one vhost an event."""
+        self._enter()
+        self._deliver(slot.member, event)
+        self._after_events()
+
+    async def stopped(self) -> None:
+        """Return when every vhost has stopped."""
+        await self._idle.wait()
+
+    def abandon(self) -> None:
+        """End now: no handover, every address deleted."""
+        for slot in self.slots.values():
+            self._places.detach(slot, "abandoned", self._closing)
+            self._deliver(slot.member, ev.Stop(release=True))
+        self._after_events()
+
+    def close(self) -> None:
+        """Give all sockets back; addresses stay as they are."""
+        self._loop.remove_reader(self._timer.fileno())
+        self._loop.remove_reader(self._monitor.fileno())
+        for segment in self._places.segments.values():
+            self._closing(segment)
+            segment.close()
+        for slot in self.slots.values():
+            if slot.memory is not None:
+                slot.memory.close()
+        for item in (self._timer, self._monitor, self._netlink):
+            item.close()
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    def _enter(self) -> float:
+        """Begin a turn: notice when we did not run, before anything else happens."""
+        now = self._clock.now()
+        gap, self._awake_at = now - self._awake_at, now
+        if gap > self._patience:
+            self._after_stall(gap)
+        return now
+
+    def _after_stall(self, gap: float) -> None:
+        log.warning("the election loop stood still for %.2f s", gap)
+        members = [slot.member for slot in self.slots.values()]
+        for member in members:
+            if member.vhost.state is State.MASTER:
+                self._deliver(member, ev.Stalled())
+        self._drain_all(stalled=True)
+        for member in members:
+            if member.vhost.state is State.BACKUP:
+                self._deliver(member, ev.Stalled())
+
+    def _on_timer(self) -> None:
+        self._timer.clear()
+        now = self._enter()
+        if now - self._armed_at > LATE:
+            self._drain_all()
+        self._tick(now)
+
+    def _on_packets(self, segment: Segment, receiver: Receiver) -> None:
+        self._enter()
+        self._drain(segment, receiver)
+        self._runner.flush()
+        now = self._clock.now()
+        if now >= self._armed_at:
+            self._tick(now)
+        else:
+            self._rearm(now)
+
+    def _tick(self, now: float) -> None:
+        due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
+        self._check_carriers(due)
+        for slot in due:
+            try:
+                self._runner.run(slot.member, slot.member.vhost.tick(now))
+            except Exception:
+                self._failed(slot)
+        self._after_events()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING
+            self._housekeeping(now)
+
+    def _after_events(self) -> None:
+        try:
+            self._runner.flush()
+        except OSError as error:
+            log.error("cannot renew addresses: %s", error)  # noqa: TRY400 (no bug of ours)
+        self._rearm(self._clock.now())
+        if self.slots and all(slot.member.vhost.stopped for slot in self.slots.values()):
+            self._idle.set()
+
+    def _rearm(self, now: float) -> None:
+        """Arm the timer for the next deadline, at most half our patience away."""
+        due = min(
+            (slot.member.vhost.deadline() for slot in self.slots.values()), default=now + self._patience
+        )
+        self._armed_at = min(due, now + self._patience / 2)
+        self._timer.arm(self._armed_at)
+
+    def _check_carriers(self, due: list[Slot]) -> None:
+        """Ask the drivers: a master without carrier lets go before it would send (rule 3)."""
+        segments = {
+            id(slot.port.segment): slot.port.segment
+            for slot in due
+            if slot.member.vhost.state is State.MASTER and not slot.config.ignore_link_state
+        }
+        for segment in segments.values():
+            if segment is None or self._netlink.carrier(segment.name) is not False:
+                continue
+            for slot in self.slots.values():
+                if slot.port.segment is segment and not slot.config.ignore_link_state:
+                    reason = f"interface {segment.name} has no carrier"
+                    self._places.detach(slot, reason, self._closing)
+
+    def _housekeeping(self, now: float) -> None:
+        """Do what may wait: look for lost interfaces, write the seal's floors, stop listening for answers."""
+        for slot in self.slots.values():
+            vhost = slot.member.vhost
+            if slot.failed_at is not None and now - slot.failed_at < REVIVE_AFTER:
+                continue
+            slot.failed_at = None
+            if slot.port.segment is None and not vhost.stopped:
+                self._plan_settle()
+            if slot.memory is not None and (
+                vhost.signer.seal.is_low(self._clock.wall()) or now - slot.written_at > REWRITE_AFTER
+            ):
+                self._remember(slot)
+        for segment in self._places.segments.values():
+            if segment.listener is not None and not any(m.vhost.listening for m in segment.members.values()):
+                self._loop.remove_reader(segment.listener.fileno())
+                segment.listener.close()
+                segment.listener = None
+
+    def _remember(self, slot: Slot) -> None:
+        if slot.memory is None:
+            return
+        seal = slot.member.vhost.signer.seal
+        seal.reserve(self._clock.wall())
+        slot.written_at = self._clock.now()
+        try:
+            slot.memory.write(slot.config, seal)
+        except OSError as error:
+            log.warning("%s: cannot store the runtime state: %s", slot.config.name, error)
+
+    def _deliver(self, member: Member, event: ev.Event) -> None:
+        try:
+            self._runner.handle(member, event)
+        except Exception:
+            self._failed(next(slot for slot in self.slots.values() if slot.member is member))
+
+    def _failed(self, slot: Slot) -> None:
+        """Set one vhost back after an error of ours: no address, sockets kept, a fresh start soon."""
+        name = slot.config.name
+        log.exception("%s: internal error; the vhost starts over", name)
+        with contextlib.suppress(OSError, CarpError):
+            if slot.config.manage:
+                slot.port.release(slot.config.addresses)
+        seal = slot.member.vhost.signer.seal
+        now = slot.failed_at = self._clock.now()
+        slot.member.vhost = Vhost(slot.config, chance=random.random, seal=seal, now=now)
+        slot.member.vhost.reason = "internal error"
+        if slot.port.segment is not None:
+            self._places.detach(slot, "internal error", self._closing)
+
+    # --- packets ---------------------------------------------------------------------------------
+
+    def _drain_all(self, *, stalled: bool = False) -> None:
+        for segment in list(self._places.segments.values()):
+            for receiver in list(segment.receivers.values()):
+                self._drain(segment, receiver, stalled=stalled)
+
+    def _drain(self, segment: Segment, receiver: Receiver, *, stalled: bool = False) -> None:
+        for count, packet in enumerate(receiver.receive()):
+            self._dispatch(segment, packet, stalled=stalled)
+            if count >= BURST:
+                return
+
+    def _dispatch(self, segment: Segment, packet: Packet, *, stalled: bool) -> None:
+        advert = wire.unpack(packet.payload)
+        if isinstance(advert, DropReason):
+            self._drop(segment, None, packet, advert)
+            return
+        member = segment.members.get(advert.vhid)
+        if member is None:
+            self._drop(segment, advert.vhid, packet, DropReason.VHID)
+        elif packet.ttl != wire.TTL:
+            self._drop(segment, advert.vhid, packet, DropReason.TTL)
+        elif stalled and member.vhost.state is State.BACKUP:
+            self._drop(segment, advert.vhid, packet, DropReason.STALLED)
+        else:
+            self._hear(segment, member, advert, packet)
+
+    def _hear(self, segment: Segment, member: Member, advert: wire.Advert, packet: Packet) -> None:
+        try:
+            effects = member.vhost.handle(ev.Heard(advert, packet.source), self._clock.now())
+            if effects and isinstance(effects[0], ev.Dropped):
+                self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
+            elif effects:
+                self._runner.run(member, effects)
+        except Exception:
+            self._failed(next(slot for slot in self.slots.values() if slot.member is member))
+
+    def _drop(self, segment: Segment, vhid: int | None, packet: Packet, reason: DropReason) -> None:
+        segment.drops[reason] += 1
+        self._watcher.dropped(segment.name, vhid, packet, reason)
+
+    # --- links and answers -----------------------------------------------------------------------
+
+    def _opened(self, segment: Segment, receiver: Receiver) -> None:
+        self._loop.add_reader(receiver.fileno(), self._on_packets, segment, receiver)
+
+    def _closing(self, segment: Segment) -> None:
+        for receiver in segment.receivers.values():
+            self._loop.remove_reader(receiver.fileno())
+        if segment.listener is not None:
+            self._loop.remove_reader(segment.listener.fileno())
+
+    def _plan_settle(self) -> None:
+        if not self._settle_planned:
+            self._settle_planned = True
+            self._loop.call_soon(self.settle)
+
+    def _on_monitor(self) -> None:
+        self._enter()
+        waiting = any(slot.port.segment is None for slot in self.slots.values())
+        for change in self._monitor.read():
+            match change:
+                case DelAddr(addr) if addr.proto in (PROTO_HELD, PROTO_CEDED):
+                    self._address_gone(addr.ifindex, addr.address)
+                    continue
+                case NewLink(link) | DelLink(link):
+                    ifindex: int | None = link.ifindex
+                case NewAddr(addr) | DelAddr(addr):
+                    ifindex = addr.ifindex
+                case _:
+                    ifindex = None
+            if waiting or ifindex is None or ifindex in self._places.segments:
+                self._plan_settle()
+        self._after_events()
+
+    def _address_gone(self, ifindex: int, address: IPv4Address | IPv6Address) -> None:
+        segment = self._places.segments.get(ifindex)
+        if segment is None:
+            return
+        for member in list(segment.members.values()):
+            if member.vhost.holds and address in (vip.ip for vip in member.vhost.config.addresses):
+                self._deliver(member, ev.AddressGone(address))
+
+    def _listen_for_answers(self, segment: Segment) -> None:
+        if segment.listener is None:
+            segment.listener = FrameSocket(segment.ifindex, listen=True)
+            self._loop.add_reader(segment.listener.fileno(), self._on_answers, segment)
+
+    def _on_answers(self, segment: Segment) -> None:
+        self._enter()
+        if segment.listener is None:
+            return
+        for frame in segment.listener.receive():
+            answer = answer_of(frame)
+            if answer is None or answer[1] == segment.mac:
+                continue
+            address, mac = answer
+            for member in segment.members.values():
+                if address in (vip.ip for vip in member.vhost.config.addresses):
+                    self._deliver(member, ev.Answered(address, mac))

@@ -1,0 +1,122 @@
+"""Which interface a vhost lives on, and why it cannot where it cannot."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from carp.core.config import TransportMode
+from carp.fence import is_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import VhostConfig
+    from carp.rtnl import Addr, Link
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A usable interface, and the address per family that adverts leave from."""
+
+    ifindex: int
+    name: str
+    mac: bytes
+    sources: tuple[Address, ...]
+
+
+def _network(address: Addr) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network((address.address, address.prefixlen), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The links and addresses of this network namespace at one moment."""
+
+    links: Sequence[Link]
+    addresses: Sequence[Addr]
+    has_proto: bool = True
+
+    def own(self, ifindex: int, config: VhostConfig) -> list[Addr]:
+        """Return the addresses of a link that no vhost put there."""
+        vips = {vip.ip for vip in config.addresses}
+        return [
+            a
+            for a in self.addresses
+            if a.ifindex == ifindex and a.address not in vips and not is_ours(a, has_proto=self.has_proto)
+        ]
+
+
+def find_link(config: VhostConfig, inventory: Inventory) -> Link | str:
+    """Return the link that a vhost's selector means, or why there is none."""
+    wanted = config.interface
+    if wanted.name:
+        found = next((link for link in inventory.links if link.name == wanted.name), None)
+        return found or f"interface {wanted.name} does not exist"
+    links = sorted(inventory.links, key=lambda link: link.name)
+    if wanted.pattern:
+        links = [link for link in links if fnmatchcase(link.name, wanted.pattern)]
+        if len(links) == 1:
+            return links[0]
+    inside = None if wanted.subnet in ("", "auto") else ipaddress.ip_network(wanted.subnet)
+    for link in links:
+        for own in inventory.own(link.ifindex, config):
+            network = _network(own)
+            if network == inside or (inside is not None and own.address in inside):
+                return link
+            if inside is None and any(vip.ip in network for vip in config.addresses):
+                return link
+    vips = ", ".join(str(vip.ip) for vip in config.addresses)
+    return f"no interface matches {wanted}" + ("" if inside else f" with a subnet that contains {vips}")
+
+
+def resolve(config: VhostConfig, inventory: Inventory) -> Place | str:
+    """Return where a vhost can take part, or the reason why it cannot."""
+    link = find_link(config, inventory)
+    if isinstance(link, str):
+        return link
+    if config.manage:
+        clash = _clash(config, link, inventory)
+        if clash:
+            return clash
+    if not link.up:
+        return f"interface {link.name} is down"
+    if not link.running and not config.ignore_link_state:
+        return f"interface {link.name} has no carrier"
+    sources = []
+    for version in config.families:
+        source = _source(version, config, inventory.own(link.ifindex, config))
+        if isinstance(source, str):
+            return f"interface {link.name} {source}"
+        sources.append(source)
+    return Place(link.ifindex, link.name, link.mac, tuple(sources))
+
+
+def _clash(config: VhostConfig, link: Link, inventory: Inventory) -> str | None:
+    """Return why an address cannot be ours: somebody configured it on the host for good."""
+    for vip in config.addresses:
+        for address in inventory.addresses:
+            if address.address == vip.ip and not is_ours(address, has_proto=inventory.has_proto):
+                where = "the interface's own" if address.ifindex == link.ifindex else "another interface's"
+                return f"address {vip.ip} is already {where} address on this host"
+    return None
+
+
+def _source(version: int, config: VhostConfig, own: Iterable[Addr]) -> Address | str:
+    """Return the source of one family: as configured, else in the address's subnet, else the first."""
+    wanted: Address | None = config.source if version == 4 else config.source6
+    candidates = [a for a in own if a.address.version == version and not (a.tentative or a.dadfailed)]
+    if wanted is not None:
+        if config.transport.mode is TransportMode.BROADCAST or any(a.address == wanted for a in candidates):
+            return wanted
+        return f"does not have the source address {wanted}"
+    vips = [vip.ip for vip in config.addresses if vip.version == version]
+    for candidate in candidates:
+        if any(vip in _network(candidate) for vip in vips):
+            return candidate.address
+    if candidates:
+        return candidates[0].address
+    return f"has no IPv{version} address to send from"

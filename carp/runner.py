@@ -1,0 +1,175 @@
+"""Carry out effects in order, and never renew what we no longer own (design.md rule 3).
+
+A process can be stopped between any two lines here. So the age of the last renewal is read again right
+before each send and each renewal, a renewal follows only an advert that began at most 50 ms before, and
+one that turns out late is taken back at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from carp.core import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from carp.core.vhost import Vhost
+    from carp.ports import Clock, Kernel, Observer, Port
+
+FRESH: Final = 0.05
+"""s; the oldest advert that a renewal may stand on."""
+CEDED_LIFETIME: Final = 1
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A vhost, its port, and when its last successful advert began."""
+
+    vhost: Vhost
+    port: Port
+    sent_at: float | None = None
+    problem: str = ""
+
+
+class Runner:
+    """Carries out the effects of many vhosts."""
+
+    def __init__(self, clock: Clock, kernel: Kernel, observer: Observer) -> None:
+        """Renewals are collected and leave together at `flush`."""
+        self._clock = clock
+        self._kernel = kernel
+        self._observer = observer
+        self._renewals: list[Member] = []
+
+    def handle(self, member: Member, event: ev.Event) -> None:
+        """Give an event to a vhost and carry out what follows."""
+        self.run(member, member.vhost.handle(event, self._clock.now()))
+
+    def run(self, member: Member, effects: Iterable[ev.Effect]) -> None:
+        """Carry out effects in order; stop where one shows that the rest would be wrong."""
+        for effect in effects:
+            match effect:
+                case ev.Send(bow_out):
+                    go_on = self._send(member, bow_out=bow_out)
+                case ev.Renew():
+                    self._renewals.append(member)
+                    continue
+                case ev.Hold():
+                    go_on = self._hold(member)
+                case ev.Cede():
+                    go_on = self._cede(member)
+                case ev.Leave(expires):
+                    go_on = self._leave(member, expires)
+                case _:
+                    self._simple(member, effect)
+                    continue
+            if not go_on:
+                return
+
+    def _simple(self, member: Member, effect: ev.Effect) -> None:
+        match effect:
+            case ev.Release(vips):
+                member.port.release(vips)
+            case ev.Announce():
+                member.port.announce(member.vhost.config.addresses)
+            case ev.Probe():
+                member.port.probe(member.vhost.config.addresses)
+            case ev.Script(up):
+                member.port.script(up=up)
+            case _:
+                self._observer.saw(member.vhost, effect)
+
+    def _lapsed(self, member: Member) -> bool:
+        """Become backup when the lease is over; whether that was so."""
+        now = self._clock.now()
+        if not member.vhost.lapsed(now):
+            return False
+        self.run(member, member.vhost.handle(ev.LeaseLapsed(), now))
+        return True
+
+    def _send(self, member: Member, *, bow_out: bool = False) -> bool:
+        if self._lapsed(member):
+            return False
+        vhost = member.vhost
+        began = self._clock.now()
+        member.sent_at = None
+        packets = vhost.signer.packets(vhost.header(bow_out=bow_out), vhost.sources, self._clock.wall())
+        problem = member.port.send(packets)
+        if problem is None:
+            member.sent_at = began
+        else:
+            member.problem = problem
+            self._observer.send_failed(vhost, problem)
+        return True
+
+    def _is_fresh(self, member: Member) -> bool:
+        return member.sent_at is not None and self._clock.now() - member.sent_at <= FRESH
+
+    def _hold(self, member: Member) -> bool:
+        """Add the addresses: at a takeover only on a fresh advert, or the takeover failed."""
+        vhost = member.vhost
+        config = vhost.config
+        claims = vhost.lease() is None
+        if not self._is_fresh(member):
+            problem = member.problem if member.sent_at is None else "stopped between advert and address"
+            return self._claim_failed(member, problem) if claims and config.fenced else True
+        lifetime = config.timing.lifetime() if config.fenced else None
+        began = self._clock.now()
+        problem = member.port.hold(config.addresses, lifetime) or ""
+        late = lifetime is not None and self._clock.now() - began > lifetime / 4
+        if claims and (problem or late):
+            member.port.release(config.addresses)
+            return self._claim_failed(member, problem or "stopped while adding the address")
+        if self._lapsed(member):
+            return False
+        if lifetime is not None:
+            vhost.renewed(began, lifetime)
+        return True
+
+    def _claim_failed(self, member: Member, problem: str) -> bool:
+        self.handle(member, ev.ClaimFailed(problem))
+        return False
+
+    def _cede(self, member: Member) -> bool:
+        if self._lapsed(member):
+            return False
+        began = self._clock.now()
+        member.port.hold(member.vhost.config.addresses, CEDED_LIFETIME, ceded=True)
+        if self._lapsed(member):
+            return False
+        member.vhost.renewed(began, CEDED_LIFETIME)
+        return True
+
+    def _leave(self, member: Member, expires: float) -> bool:
+        config = member.vhost.config
+        if config.fenced and self._is_fresh(member) and self._clock.now() <= expires:
+            member.port.hold(config.addresses, config.timing.lifetime())
+            if self._clock.now() > expires:
+                member.port.release(config.addresses)
+        return True
+
+    def flush(self) -> None:
+        """Renew, in one call, every lease whose advert was sent just now."""
+        if not self._renewals:
+            return
+        pending, self._renewals = self._renewals, []
+        ready = [member for member in pending if self._may_renew(member)]
+        if not ready:
+            return
+        began = self._clock.now()
+        refused = self._kernel.renew(
+            [(m.port.ifindex, m.vhost.config.addresses, m.vhost.config.timing.lifetime()) for m in ready]
+        )
+        for position, member in enumerate(ready):
+            # Still judged by the lease before this one: what came too late has brought the address back.
+            if not self._lapsed(member) and position not in refused:
+                member.vhost.renewed(began, member.vhost.config.timing.lifetime())
+
+    def _may_renew(self, member: Member) -> bool:
+        if member.sent_at is None:
+            return False
+        if not self._is_fresh(member) and not self._send(member):
+            return False
+        return self._is_fresh(member) and not self._lapsed(member) and member.vhost.lease() is not None

@@ -1,0 +1,224 @@
+"""One interface in use: its sockets, the vhosts on it by vhid, and each vhost's port to it."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from carp import announce
+from carp.core.config import TransportMode
+from carp.core.errors import DropReason
+from carp.core.wire import PROTOCOL, TTL
+from carp.rawsock import PEER_ERRORS, Receiver, Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import VhostConfig, Vip
+    from carp.fence import Fence
+    from carp.links import Place
+    from carp.rawsock import Target
+    from carp.runner import Member
+
+log: Final = logging.getLogger("carp.segment")
+_BROADCAST_MAC: Final = b"\xff" * 6
+_IPV4: Final = struct.Struct("!BBHHHBBH4s4s")
+_IPV4_WORDS: Final = struct.Struct("!10H")
+_DONT_FRAGMENT: Final = 0x4000
+_ETHERTYPE_IPV4: Final = b"\x08\x00"
+
+
+class Segment:
+    """The sockets of one interface, opened as vhosts need them."""
+
+    def __init__(self, place: Place) -> None:
+        """Open nothing yet."""
+        self.ifindex = place.ifindex
+        self.name = place.name
+        self.mac = place.mac
+        self.members: dict[int, Member] = {}
+        self.drops: Counter[DropReason] = Counter()
+        self.receivers: dict[int, Receiver] = {}
+        self.listener: announce.FrameSocket | None = None
+        self.is_router = _forwards6(place.name)
+        self._senders: dict[Address, Sender] = {}
+        self._frames: announce.FrameSocket | None = None
+
+    def join(self, config: VhostConfig) -> list[Receiver]:
+        """Listen for a vhost's adverts; return the receivers that are new. Raises OSError."""
+        fresh = []
+        for version in config.families:
+            if version not in self.receivers:
+                self.receivers[version] = Receiver(version, self.name, self.ifindex)
+                fresh.append(self.receivers[version])
+            if config.transport.mode is not TransportMode.UNICAST:
+                group = config.transport.group4 if version == 4 else config.transport.group6
+                self.receivers[version].join(group)
+        return fresh
+
+    def sender(self, source: Address) -> Sender:
+        """Return the socket that sends from a source. Raises OSError."""
+        sender = self._senders.get(source)
+        if sender is None:
+            sender = self._senders[source] = Sender(source, self.name, self.ifindex)
+        return sender
+
+    def frames(self) -> announce.FrameSocket:
+        """Return the socket for whole frames. Raises OSError."""
+        if self._frames is None:
+            self._frames = announce.FrameSocket(self.ifindex)
+        return self._frames
+
+    def close(self) -> None:
+        """Close every socket."""
+        for item in (*self.receivers.values(), *self._senders.values(), self._frames, self.listener):
+            if item is not None:
+                item.close()
+        self.receivers.clear()
+        self._senders.clear()
+        self._frames = self.listener = None
+
+
+def _forwards6(interface: str) -> bool:
+    """Whether the kernel itself sets the router flag in its neighbour advertisements here."""
+    try:
+        return Path(f"/proc/sys/net/ipv6/conf/{interface}/forwarding").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+class LinkPort:
+    """A vhost's way to its segment; before it has one, everything fails with a reason."""
+
+    def __init__(
+        self,
+        config: VhostConfig,
+        fence: Fence,
+        script: Callable[[bool], None],
+        listen: Callable[[Segment], None],
+    ) -> None:
+        """``script`` starts the up or down script; ``listen`` is called when answers to probes are due."""
+        self.config = config
+        self.segment: Segment | None = None
+        self._fence = fence
+        self._script = script
+        self._listen = listen
+        self._routes: dict[Address, tuple[Sender, list[Target]]] = {}
+
+    @property
+    def ifindex(self) -> int:
+        """The interface's index; -1, which no interface has, without one."""
+        return -1 if self.segment is None else self.segment.ifindex
+
+    def attach(self, segment: Segment | None) -> None:
+        """Move to another interface, or to none."""
+        self.segment = segment
+        self._routes.clear()
+
+    def reconfigure(self, config: VhostConfig) -> None:
+        """Take over new settings."""
+        self.config = config
+        self._routes.clear()
+
+    def send(self, packets: Sequence[tuple[Address, bytes]]) -> str | None:
+        """Send each advert to the group or to every peer; see `Port.send`."""
+        if self.segment is None:
+            return "no interface"
+        try:
+            for source, payload in packets:
+                if self.config.transport.mode is TransportMode.BROADCAST and source.version == 4:
+                    self._broadcast(self.segment, source, payload)
+                else:
+                    self._send_one(self.segment, source, payload)
+        except OSError as error:
+            return f"cannot send on {self.segment.name}: {error.strerror or error}"
+        return None
+
+    def _send_one(self, segment: Segment, source: Address, payload: bytes) -> None:
+        route = self._routes.get(source)
+        if route is None:
+            sender = segment.sender(source)
+            route = self._routes[source] = sender, [sender.target(d) for d in self._destinations(source)]
+        sender, targets = route
+        if self.config.transport.mode is not TransportMode.UNICAST:
+            sender.send(payload, targets[0])
+            return
+        for target in targets:
+            try:
+                sender.send(payload, target, to_peer=True)
+            except OSError as error:
+                if error.errno not in PEER_ERRORS:
+                    raise
+
+    def _destinations(self, source: Address) -> list[Address]:
+        transport = self.config.transport
+        if transport.mode is TransportMode.UNICAST:
+            return [p for p in transport.peers if p.version == source.version and p != source]
+        return [transport.group4 if source.version == 4 else transport.group6]
+
+    def _broadcast(self, segment: Segment, source: Address, payload: bytes) -> None:
+        """Send as ucarp --nomcast does: an Ethernet broadcast around the group's IP address."""
+        group = self.config.transport.group4.packed
+        length = _IPV4.size + len(payload)
+        header = _IPV4.pack(0x45, 0x10, length, 0, _DONT_FRAGMENT, TTL, PROTOCOL, 0, source.packed, group)
+        total = sum(_IPV4_WORDS.unpack(header))
+        total = (total & 0xFFFF) + (total >> 16)
+        check = ~(total + (total >> 16)) & 0xFFFF
+        header = header[:10] + check.to_bytes(2, "big") + header[12:]
+        segment.frames().send(_BROADCAST_MAC + segment.mac + _ETHERTYPE_IPV4 + header + payload)
+
+    def hold(self, vips: Sequence[Vip], lifetime: int | None, *, ceded: bool = False) -> str | None:
+        """Add or refresh addresses; see `Port.hold`."""
+        if self.segment is None:
+            return "no interface"
+        return self._fence.hold(self.segment.ifindex, vips, lifetime, ceded=ceded)
+
+    def release(self, vips: Sequence[Vip]) -> None:
+        """Delete addresses; see `Port.release`."""
+        if self.segment is not None:
+            for problem in self._fence.release(self.segment.ifindex, vips):
+                log.error("%s: cannot delete: %s", self.config.name, problem)
+
+    def announce(self, vips: Sequence[Vip]) -> None:
+        """Send gratuitous ARP in both forms, since hosts differ in which they heed, and unsolicited NA."""
+        if self.segment is None:
+            return
+        mac = self.segment.mac
+        frames = []
+        for vip in vips:
+            if vip.version == 4:
+                frames.append(announce.gratuitous_arp(mac, vip.ip))
+                frames.append(announce.gratuitous_arp(mac, vip.ip, reply=True))
+            else:
+                frames.append(announce.unsolicited_na(mac, vip.ip, router=self.segment.is_router))
+        self._send_frames(frames)
+
+    def probe(self, vips: Sequence[Vip]) -> None:
+        """Ask who uses the addresses, after making sure that answers are heard."""
+        if self.segment is None:
+            return
+        self._listen(self.segment)
+        mac = self.segment.mac
+        self._send_frames(
+            [
+                announce.arp_probe(mac, vip.ip) if vip.version == 4 else announce.nd_probe(mac, vip.ip)
+                for vip in vips
+            ]
+        )
+
+    def _send_frames(self, frames: list[bytes]) -> None:
+        if self.segment is None:
+            return
+        try:
+            for frame in frames:
+                self.segment.frames().send(frame)
+        except OSError as error:
+            log.warning("%s: cannot announce on %s: %s", self.config.name, self.segment.name, error)
+
+    def script(self, *, up: bool) -> None:
+        """Start the up or down script; see `Port.script`."""
+        self._script(up)

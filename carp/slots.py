@@ -1,0 +1,149 @@
+"""Each vhost of the engine and the interface it lives on: found, lost, changed, resumed.
+
+Level-triggered: whatever the kernel reports, the links and addresses are read again and each vhost is put
+where they say.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from carp.core import events as ev
+from carp.fence import RESUME_GRACE, is_ours, lease_left
+from carp.links import Inventory, Place, resolve
+from carp.netlink import supports_proto
+from carp.segment import LinkPort, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from carp.core.config import VhostConfig
+    from carp.netlink import Netlink
+    from carp.ports import Clock
+    from carp.rawsock import Receiver
+    from carp.runner import Member, Runner
+    from carp.state import Memory
+
+log: Final = logging.getLogger("carp.slots")
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One vhost with everything that belongs to it."""
+
+    member: Member
+    port: LinkPort
+    memory: Memory | None
+    written_at: float = 0.0
+    failed_at: float | None = field(default=None)
+    """When an error of our own made it start over."""
+
+    @property
+    def config(self) -> VhostConfig:
+        """The settings in force."""
+        return self.member.vhost.config
+
+
+class Places:
+    """Puts vhosts onto interfaces."""
+
+    def __init__(
+        self, netlink: Netlink, runner: Runner, clock: Clock, opened: Callable[[Segment, Receiver], None]
+    ) -> None:
+        """``opened`` is told of each new receiver; `closing` is asked before one is closed."""
+        self.segments: dict[int, Segment] = {}
+        self._netlink = netlink
+        self._runner = runner
+        self._clock = clock
+        self._opened = opened
+        self._has_proto = supports_proto(netlink)
+
+    def inventory(self) -> Inventory:
+        """Read the links and addresses. Raises OSError; then nothing is known and nothing may change."""
+        return Inventory(self._netlink.links(), self._netlink.addresses(), self._has_proto)
+
+    def settle(self, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
+        """Put every slot where the kernel's present state says."""
+        inventory = self.inventory()
+        for slot in slots:
+            if slot.member.vhost.stopped:
+                continue
+            place = resolve(slot.config, inventory)
+            if isinstance(place, Place) and not slot.config.ignore_link_state:
+                # Flags can be a second old; the driver's answer is not.
+                if self._netlink.carrier(place.name) is False:
+                    place = f"interface {place.name} has no carrier"
+            if isinstance(place, str):
+                self.detach(slot, place, closing)
+            else:
+                self._attach(slot, place, inventory, closing)
+
+    def detach(self, slot: Slot, reason: str, closing: Callable[[Segment], None]) -> None:
+        """Take a vhost off its interface; a master lets go of its addresses first."""
+        self._runner.handle(slot.member, ev.LinkDown(reason))
+        segment = slot.port.segment
+        if segment is None:
+            return
+        slot.port.attach(None)
+        segment.members.pop(slot.config.vhid, None)
+        if not segment.members:
+            closing(segment)
+            segment.close()
+            del self.segments[segment.ifindex]
+
+    def _attach(
+        self, slot: Slot, place: Place, inventory: Inventory, closing: Callable[[Segment], None]
+    ) -> None:
+        old = slot.port.segment
+        if old is not None and (old.ifindex, old.name, old.mac) == (place.ifindex, place.name, place.mac):
+            if slot.member.vhost.sources != place.sources:
+                self._runner.handle(slot.member, ev.LinkUp(place.sources))
+            return
+        if old is not None:
+            self.detach(slot, f"interface {old.name} changed", closing)
+        problem = self._open(slot, place)
+        if problem:
+            self.detach(slot, problem, closing)
+        else:
+            self._start(slot, place, inventory)
+
+    def _open(self, slot: Slot, place: Place) -> str | None:
+        """Give a slot its segment and sockets; return what went wrong."""
+        segment = self.segments.setdefault(place.ifindex, Segment(place))
+        holder = segment.members.get(slot.config.vhid)
+        if holder is not None:
+            other = holder.vhost.config.name
+            return f"vhid {slot.config.vhid} is used on interface {place.name} by {other}"
+        segment.members[slot.config.vhid] = slot.member
+        slot.port.attach(segment)
+        try:
+            for receiver in segment.join(slot.config):
+                self._opened(segment, receiver)
+        except OSError as error:
+            return f"cannot listen on {place.name}: {error.strerror or error}"
+        return None
+
+    def _start(self, slot: Slot, place: Place, inventory: Inventory) -> None:
+        """Resume a proven lease, else clean up what an earlier run left and begin as backup."""
+        config = slot.config
+        if not config.manage:
+            self._runner.handle(slot.member, ev.LinkUp(place.sources))
+            return
+        vips = {vip.ip: vip for vip in config.addresses}
+        left = [
+            a
+            for a in inventory.addresses
+            if a.ifindex == place.ifindex and a.address in vips and is_ours(a, has_proto=self._has_proto)
+        ]
+        proven = slot.memory is not None and slot.memory.proves(config)
+        if config.fenced and self._has_proto and proven and lease_left(config.addresses, left):
+            log.info("%s: the kernel still holds our lease: resuming as master", config.name)
+            expires = self._clock.now() + RESUME_GRACE
+            self._runner.handle(slot.member, ev.Resume(place.sources, expires))
+            return
+        if left:
+            log.info("%s: deleting addresses that an earlier run left behind", config.name)
+            slot.port.release([vips[a.address] for a in left])
+        self._runner.handle(slot.member, ev.LinkUp(place.sources))

@@ -1,0 +1,63 @@
+"""The demo as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from carp.lab.node import module_environment
+from lanfix import need_lan
+
+COMMAND = [sys.executable, "-m", "carp", "demo"]
+
+
+def leftovers() -> list[str]:
+    """Namespaces of the demo that still have a name."""
+    folder = Path("/run/netns")
+    return (
+        [entry.name for entry in folder.iterdir() if entry.name.startswith("carp-demo-")]
+        if folder.exists()
+        else []
+    )
+
+
+@pytest.mark.slow
+def test_every_fault_meets_its_bound(tmp_path: Path) -> None:
+    """The whole story runs in less than a minute, each fault within its bound, and leaves a picture."""
+    need_lan()
+    picture = tmp_path / "demo.svg"
+    done = subprocess.run(
+        [*COMMAND, "--json", "--plot", str(picture)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=module_environment(),
+    )
+    assert 0 == done.returncode, done.stderr
+    figures = json.loads(done.stdout)
+    assert 9 == len(figures["rows"])
+    assert all(row["met"] for row in figures["rows"])
+    assert figures["seconds"] < 60
+    ET.fromstring(picture.read_text())
+    assert [] == leftovers()
+
+
+def test_ctrl_c_leaves_nothing() -> None:
+    """Ctrl-C in the middle ends the demo with 130, without a traceback, and removes everything."""
+    need_lan()
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=module_environment()
+    ) as demo:
+        assert demo.stdout is not None
+        assert "three nodes start" in demo.stdout.readline()
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=20)
+    assert (130, "") == (demo.returncode, errors)
+    assert [] == leftovers()
