@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from carp import __version__
-from carp.core.errors import CarpError, ConfigError, ConfigErrors
+from carp.core.errors import CarpError, ConfigError
 from carp.options import USAGE, UsageError, help_text, scan
 
 if TYPE_CHECKING:
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 OK: Final = 0
 FAILED: Final = 1
 WRONG: Final = 2
-"""What the user gave, or may do, is not enough to start; nothing was changed."""
+"""What the user gave or may do does not let carp start; nothing was changed."""
 _INTERRUPTED: Final = 130
 
-_PRIVILEGE_HINT: Final = (
-    "run carp as root, in a systemd unit with AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN, "
-    "or in a container with these capabilities added"
-)
+_PRIVILEGE_HINT: Final = "systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW; containers: --cap-add"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words and not words[0].startswith("-"):
             return _tool(words[0], words[1:])
         return _ucarp(words)
-    except (UsageError, ConfigError, ConfigErrors) as error:
-        return _complain(error, WRONG)
     except CarpError as error:
-        return _complain(error, FAILED)
+        return _complain(error, WRONG)
     except KeyboardInterrupt:
         return _INTERRUPTED
 
@@ -128,21 +123,19 @@ def _run(chosen: Command, ready: Callable[[], None]) -> int:
         logs.setup(json=chosen.json, debug=chosen.debug, facility=chosen.facility, daemon=not terminal)
 
     def started() -> None:
+        for note in chosen.notes:
+            fields = {"vhost": chosen.config.name, "event": "note"}
+            logging.getLogger("carp").warning("%s", note, extra={"fields": fields})
         if chosen.background:
             log_to(terminal=False)
         ready()
 
     log_to(terminal=True)
-    for note in chosen.notes:
-        fields = {"vhost": chosen.config.name, "event": "note"}
-        logging.getLogger("carp").warning("%s", note, extra={"fields": fields})
     try:
         return run([chosen.config], RunOptions(chosen.state_dir, release=chosen.release, ready=started))
     except NoPrivilegeError as error:
-        return _complain(f"{error}: {_PRIVILEGE_HINT}", WRONG)
-    except (ConfigError, ConfigErrors) as error:
-        return _complain(error, WRONG)
+        return _complain(f"{error} ({_PRIVILEGE_HINT})", WRONG)
     except CarpError as error:
+        return _complain(error, WRONG)
+    except OSError as error:
         return _complain(error, FAILED)
-    finally:
-        logging.shutdown()

@@ -41,7 +41,7 @@ _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the command line asks for; ``notes`` are warnings for the log, ``facility`` None means no syslog."""
+    """What the command line asks for; ``notes`` are warnings to log, ``facility`` None means no syslog."""
 
     config: VhostConfig
     notes: tuple[str, ...]
@@ -73,7 +73,7 @@ def command(given: Given, environ: MutableMapping[str, str]) -> Command:
     except ConfigErrors as found:
         errors += found.errors
     if errors:
-        raise ConfigErrors([_in_options(error, password) for error in errors])
+        raise ConfigErrors(_in_options(errors, password))
     return Command(
         config=config,
         notes=(*notes, *_script_notes(config)),
@@ -155,7 +155,7 @@ def _conclude(data: dict[str, Any], given: Given, errors: list[ConfigError]) -> 
 
 
 def _absolute(path: str) -> str:
-    """Return a path that holds in the background, too, where the folder is another; links stay as they are."""
+    """Return a path that also holds in the background, where the folder is another; links are kept."""
     return str(Path.cwd() / path)
 
 
@@ -211,10 +211,15 @@ def _script_notes(config: VhostConfig) -> list[str]:
     return notes
 
 
-def _in_options(error: ConfigError, password: _Password) -> ConfigError:
-    """Return the error with the option's name for the field, and never with a password."""
-    field = re.sub(r"\[\d+\]", "", error.field)
-    if field == "passwordFile":
-        return ConfigError(password.origin, password.text if password.is_file else None, error.problem)
-    option = BY_FIELD.get(_SHARED.get(field, field))
-    return ConfigError(option.name, error.value, error.problem) if option else error
+def _in_options(errors: list[ConfigError], password: _Password) -> list[ConfigError]:
+    """Return the errors by options, without any password and without what only follows from a wrong value."""
+    found: list[ConfigError] = []
+    for error in errors:
+        field = re.sub(r"\[\d+\]", "", error.field)
+        option = BY_FIELD.get(_SHARED.get(field, field))
+        name, value = option.name if option else error.field, error.value
+        if field == "passwordFile":
+            name, value = password.origin, password.text if password.is_file else None
+        if value is not None or name not in {known.field for known in found}:
+            found.append(ConfigError(name, value, error.problem))
+    return found

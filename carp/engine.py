@@ -182,8 +182,8 @@ class Engine:
         for slot in due:
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
-            except Exception:
-                self._failed(slot)
+            except Exception as error:  # noqa: BLE001 (one vhost's trouble is one vhost's trouble)
+                self._failed(slot.member, error)
         self._after_events()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING
@@ -254,13 +254,13 @@ class Engine:
     def _deliver(self, member: Member, event: ev.Event) -> None:
         try:
             self._runner.handle(member, event)
-        except Exception:
-            self._failed(next(slot for slot in self.slots.values() if slot.member is member))
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._failed(member, error)
 
-    def _failed(self, slot: Slot) -> None:
-        """Set one vhost back after an error of ours: no address, sockets kept, a fresh start soon."""
-        name = slot.config.name
-        log.exception("%s: internal error; the vhost starts over", name)
+    def _failed(self, member: Member, error: Exception) -> None:
+        """Set one vhost back after an error of ours: no address, and a fresh start soon."""
+        slot = next(slot for slot in self.slots.values() if slot.member is member)
+        log.error("%s: internal error; the vhost starts over", slot.config.name, exc_info=error)
         with contextlib.suppress(OSError, CarpError):
             if slot.config.manage:
                 slot.port.release(slot.config.addresses)
@@ -306,8 +306,8 @@ class Engine:
                 self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
             elif effects:
                 self._runner.run(member, effects)
-        except Exception:
-            self._failed(next(slot for slot in self.slots.values() if slot.member is member))
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._failed(member, error)
 
     def _drop(self, segment: Segment, vhid: int | None, packet: Packet, reason: DropReason) -> None:
         segment.drops[reason] += 1

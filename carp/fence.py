@@ -81,7 +81,7 @@ def is_ours(address: rtnl.Addr, *, has_proto: bool) -> bool:
 
 
 def lease_left(vips: Sequence[Vip], addresses: Iterable[rtnl.Addr]) -> bool:
-    """Whether the kernel still holds every address by a living lease: held mark, finite, at least 1 s as reported.
+    """Whether the kernel still holds every address by a lease: held mark, finite, at least 1 s left.
 
     It reports whole seconds rounded up, so 1 may be a moment; a resumed lease is renewed at once, and
     L + `RESUME_GRACE` is still below the dead time of any successor of ours.

@@ -137,7 +137,7 @@ class _Run:
             await self._finish(output)
 
     async def _start(self, writer: int) -> asyncio.subprocess.Process:
-        """Start the script with a pipe of ours: asyncio's own would make its end that of the pipe's last user."""
+        """Start the script, on a pipe of ours: with asyncio's, whoever keeps the pipe would delay its end."""
         return await asyncio.create_subprocess_exec(
             self._wish.script,
             *self._arguments,
@@ -174,7 +174,7 @@ class _Run:
         )
         try:
             await self._print_some(stream)
-            while await stream.read(_CHUNK):
+            while await stream.read(_CHUNK):  # noqa: ASYNC110 (a throttle, not a wait for something)
                 await asyncio.sleep(_FLOOD_PAUSE)
         finally:
             transport.close()

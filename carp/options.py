@@ -65,7 +65,8 @@ OPTIONS: Final = (
            help="password, 1-19 bytes; visible to everybody on this host"),
     Option("o", "passfile", "passwordFile", _TEXT, "FILE",
            help="read the password from a file's first line"),
-    Option("P", "preempt", "preempt.mode", value="Always", help="take over from a master that is less preferred"),
+    Option("P", "preempt", "preempt.mode", value="Always",
+           help="take over from a master that is less preferred"),
     Option("n", "neutral", "scripts.neutral", help="do not run the down script at start"),
     Option("a", "address", "addresses", _LIST, "IP", aliases=("addr",),
            help="shared address, IPv4 or IPv6, with /LENGTH if wanted; repeatable"),
@@ -139,7 +140,7 @@ Examples
 """
 
 Given = dict[str, list[str]]
-"""What stands on a command line: values by field, the field given last at the end; a flag's value is empty."""
+"""What stands on a command line: values by field, the field given last at the end; a flag's is empty."""
 
 
 def scan(argv: Sequence[str]) -> Given:

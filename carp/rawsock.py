@@ -69,7 +69,7 @@ class Receiver:
     """Hears every packet of protocol 112 and one family on one interface."""
 
     def __init__(self, version: int, interface: str, ifindex: int) -> None:
-        """Raises OSError: no such interface, no CAP_NET_RAW."""
+        """Open and filter. Raises OSError: no such interface, no CAP_NET_RAW."""
         self.version = version
         self._ifindex = ifindex
         self._groups: set[Address] = set()
@@ -135,7 +135,7 @@ class Sender:
     """Sends adverts from one source address on one interface."""
 
     def __init__(self, source: Address, interface: str, ifindex: int) -> None:
-        """Raises OSError: no such interface or address, no CAP_NET_RAW."""
+        """Open and bind. Raises OSError: no such interface or address, no CAP_NET_RAW."""
         self._scope = ifindex
         self.version = source.version
         self._sock = sock = _raw(source.version, interface)

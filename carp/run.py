@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
@@ -55,8 +56,8 @@ class RunOptions:
 
 def require_capabilities() -> None:
     """Raise NoPrivilegeError naming each capability that is missing."""
-    with open("/proc/self/status") as status:
-        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    status = Path("/proc/self/status").read_text().splitlines()
+    effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     missing = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
     if missing:
         msg = f"no privilege: {' and '.join(missing)} missing; run as root or grant them to this process"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from carp import announce
 from carp.core.config import TransportMode
-from carp.core.errors import DropReason
 from carp.core.wire import PROTOCOL, TTL
 from carp.rawsock import PEER_ERRORS, Receiver, Sender
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from carp.core.auth import Address
     from carp.core.config import VhostConfig, Vip
+    from carp.core.errors import DropReason
     from carp.fence import Fence
     from carp.links import Place
     from carp.rawsock import Target

@@ -52,7 +52,7 @@ class Places:
     def __init__(
         self, netlink: Netlink, runner: Runner, clock: Clock, opened: Callable[[Segment, Receiver], None]
     ) -> None:
-        """``opened`` is told of each new receiver; `closing` is asked before one is closed."""
+        """Begin without interfaces; ``opened`` is told of each new receiver."""
         self.segments: dict[int, Segment] = {}
         self._netlink = netlink
         self._runner = runner
@@ -71,14 +71,16 @@ class Places:
             if slot.member.vhost.stopped:
                 continue
             place = resolve(slot.config, inventory)
-            if isinstance(place, Place) and not slot.config.ignore_link_state:
-                # Flags can be a second old; the driver's answer is not.
-                if self._netlink.carrier(place.name) is False:
-                    place = f"interface {place.name} has no carrier"
+            if isinstance(place, Place) and not self._has_carrier(slot.config, place.name):
+                place = f"interface {place.name} has no carrier"
             if isinstance(place, str):
                 self.detach(slot, place, closing)
             else:
                 self._attach(slot, place, inventory, closing)
+
+    def _has_carrier(self, config: VhostConfig, name: str) -> bool:
+        """Ask the driver: flags can be a second old."""
+        return config.ignore_link_state or self._netlink.carrier(name) is not False
 
     def detach(self, slot: Slot, reason: str, closing: Callable[[Segment], None]) -> None:
         """Take a vhost off its interface; a master lets go of its addresses first."""

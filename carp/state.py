@@ -35,7 +35,7 @@ class Memory:
     """The file of one vhost."""
 
     def __init__(self, folder: str, config: VhostConfig) -> None:
-        """Lock the file of a vhost, making the folder. Raises BusyError, and OSError for an unusable folder."""
+        """Lock the file of a vhost, making the folder. Raises BusyError, and OSError for a bad folder."""
         self._path = Path(folder) / f"{config.name}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -80,7 +80,7 @@ class Memory:
         return hmac.compare_digest(fingerprint, _fingerprint(config, salt))
 
     def write(self, config: VhostConfig, seal: Seal) -> None:
-        """Store what the next run may build on: whose lease it is, and the floors of the seal. Raises OSError."""
+        """Store whose lease it is and the floors of the seal. Raises OSError."""
         salt = os.urandom(_SALT)
         content = {
             "version": _VERSION,

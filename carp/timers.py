@@ -19,7 +19,7 @@ class Timer:
     """One-shot timerfd on the monotonic clock; readable once its time has come."""
 
     def __init__(self) -> None:
-        """Raises OSError where the kernel has no timerfd."""
+        """Make the timer, not armed. Raises OSError where the kernel has no timerfd."""
         self._fd: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCK)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")

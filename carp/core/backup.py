@@ -110,7 +110,7 @@ class Backup:
             self._plan(cause, own[1], source, now, jitter=rivals[0])
 
     def hear_bow_out(self, advskew: int, source: Address, now: float, *, jitter: bool) -> None:
-        """The master goes: take over, staggered by skew."""
+        """Take over from a master that goes, staggered by skew."""
         if self._takeover is None:
             self._plan(Cause.BOW_OUT, advskew, source, now, jitter=jitter)
 

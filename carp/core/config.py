@@ -1,4 +1,7 @@
-"""The settings of one vhost: frozen, validated once, every default here and nowhere else (design.md section 8)."""
+"""The settings of one vhost: frozen, validated once, every default here and nowhere else.
+
+The fields are those of design.md section 8.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceSettings:
-    """``count`` rounds ``interval`` seconds apart at a takeover, then one every ``refresh`` seconds (0: none)."""
+    """``count`` rounds ``interval`` seconds apart, then one every ``refresh`` seconds (0: none)."""
 
     count: int = 5
     interval: float = 1.0

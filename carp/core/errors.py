@@ -25,7 +25,7 @@ class ConfigError(CarpError):
         super().__init__(f"{field}: {shown}{problem}")
 
 
-class ConfigErrors(CarpError):
+class ConfigErrors(CarpError):  # noqa: N818 (several errors, as in ExceptionGroup)
     """Everything that is wrong with some settings, in the order found; never empty."""
 
     def __init__(self, errors: list[ConfigError]) -> None:

@@ -46,7 +46,7 @@ class Leaving:
         return self._next_at
 
     def answer(self, now: float) -> None:
-        """A successor advertised: no more bow-outs."""
+        """Take note that a successor advertised: no more bow-outs."""
         if self.answered_at is None:
             self.answered_at = now
             self._next_at = now + LINGER

@@ -1,4 +1,4 @@
-"""The master's part of the machine: advertise and renew, announce, hand over, and know when the lease is gone."""
+"""The master's part of the machine: advertise and renew, announce, hand over, know a lapsed lease."""
 
 from __future__ import annotations
 

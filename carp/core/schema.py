@@ -1,4 +1,7 @@
-"""The one schema of a vhost (design.md section 8): a mapping from a file, the socket or the command line in, `VhostConfig` out."""
+"""The one schema of a vhost (design.md section 8): a mapping in, `VhostConfig` out.
+
+Files, the control socket and the command line all come through here.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,7 @@ def _interface(reader: Reader) -> c.Interface:
 
 
 def parse_vip(text: object) -> c.Vip:
-    """Return an address to hold, /32 or /128 unless a prefix is given. Raises ValueError saying what is wrong."""
+    """Return an address to hold, /32 or /128 unless a prefix is given. Raises ValueError."""
     if not isinstance(text, str) or "%" in text:
         msg = "is not an IP address such as 10.1.1.252, 10.1.1.252/24 or 2001:db8::252"
         raise ValueError(msg)
@@ -176,8 +179,8 @@ def check_password(password: bytes) -> None:
         raise ValueError(msg)
     if len(password) > MAX_PASSWORD:
         msg = (
-            f"has {len(password)} bytes, more than {MAX_PASSWORD}: CARP keeps a key of 20 bytes with a closing zero, "
-            "and the BSDs silently cut what is longer"
+            f"has {len(password)} bytes, more than {MAX_PASSWORD}: CARP keeps 20 bytes with a closing "
+            "zero, and the BSDs silently cut what is longer"
         )
         raise ValueError(msg)
 

@@ -26,7 +26,7 @@ class Authentic(NamedTuple):
 
 
 class Signer:
-    """The contexts of a vhost: one signs, the others are accepted, and sent too once a member is heard in them.
+    """The contexts of a vhost: one signs, the others are accepted.
 
     A master that hears a member in an accepted context answers there as well, so that a member left
     behind by a change of password or addresses is never a second master (design.md section 9).
@@ -75,11 +75,12 @@ class Signer:
         A believed one advances the floor of its source.
         """
         counter = advert.counter.to_bytes(8, "big")
-        for index, context in enumerate(self._contexts):
-            if context.verify(counter, advert.digest) is not None:
-                break
-        else:
+        index = next(
+            (i for i, c in enumerate(self._contexts) if c.verify(counter, advert.digest) is not None), None
+        )
+        if index is None:
             return DropReason.HMAC
+        context = self._contexts[index]
         fields = bytes((advert.vhid, advert.advbase, advert.advskew, advert.demotion))
         if not context.sealed(advert.counter, fields, source.packed):
             return DropReason.UNSEALED if self._enforce else self._believe(index, sealed=False)

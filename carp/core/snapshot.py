@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MasterSeen:
-    """The master heard last: its sources (one per family), its header, when, and whether it is one of ours."""
+    """The master heard last: its sources (one per family), its header, when, and whether it is ours."""
 
     sources: tuple[Address, ...]
     advbase: int

@@ -20,6 +20,7 @@ from carp.core.master import Master
 from carp.core.seal import Seal
 from carp.core.signer import Signer
 from carp.core.snapshot import MasterSeen, Snapshot
+from carp.core.ties import FOREIGN_JITTER, Ties, Verdict
 from carp.core.timing import demoted_skew
 from carp.core.transitions import Cause, State, next_state
 from carp.core.wire import BOW_OUT
@@ -34,12 +35,8 @@ if TYPE_CHECKING:
     from carp.core.wire import Advert
 
 NEVER: Final = float("inf")
-FOREIGN_TIE_JITTER: Final = (0.5, 1.5)
-"""s added to the dead time after yielding to a foreign master with our interval."""
 MAX_DEMOTION: Final = 254
 """Byte 4 of a bow-out is 255 when its sender stops."""
-V6_TIES: Final = 3
-"""A tie heard this often over IPv6 alone is decided by IPv6 sources."""
 MAX_RIVALS: Final = 64
 
 
@@ -66,7 +63,7 @@ class Vhost:
         self._backup: Backup | None = None
         self._master: Master | None = None
         self._rivals: set[Address] = set()
-        self._v6_ties = 0
+        self._ties = Ties()
 
     # --- what others may ask ---------------------------------------------------------------------
 
@@ -142,13 +139,8 @@ class Vhost:
         match event:
             case ev.Heard(advert, source):
                 return self._hear(advert, source, now)
-            case ev.LinkUp(sources):
-                return self._link_up(sources, now)
-            case ev.LinkDown(reason):
-                self.reason = reason
-                return () if self.state is State.INIT else self._let_go(Cause.LINK_DOWN, now)
-            case ev.Resume(sources, expires):
-                return self._resume(sources, expires, now)
+            case ev.LinkUp() | ev.LinkDown() | ev.Resume():
+                return self._link(event, now)
             case ev.Answered(address, mac):
                 if self._backup is not None and self._backup.listening is not None:
                     self._backup.listening.answer(address, mac)
@@ -206,6 +198,14 @@ class Vhost:
         self._backup = Backup(self.config, self._chance, now, dead_time=self.dead_time() + extra, hold=hold)
         return self._backup
 
+    def _link(self, event: ev.LinkUp | ev.LinkDown | ev.Resume, now: float) -> Sequence[Effect]:
+        if isinstance(event, ev.LinkUp):
+            return self._link_up(event.sources, now)
+        if isinstance(event, ev.Resume):
+            return self._resume(event.sources, event.expires, now)
+        self.reason = event.reason
+        return () if self.state is State.INIT else self._let_go(Cause.LINK_DOWN, now)
+
     def _link_up(self, sources: tuple[Address, ...], now: float) -> Sequence[Effect]:
         self.sources = sources
         if self.state is not State.INIT or self.stopped:
@@ -260,7 +260,7 @@ class Vhost:
         if isinstance(verdict, DropReason):
             return self._drop(verdict)
         if source.version == 4:
-            self._v6_ties = 0
+            self._ties.heard_v4()
         if self._master is not None:
             return self._hear_as_master(self._master, advert, source, now, sealed=verdict.sealed)
         if self._backup is not None:
@@ -314,22 +314,13 @@ class Vhost:
     def _tie(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
     ) -> Sequence[Effect]:
-        """Settle two masters of equal interval (design.md section 5).
-
-        Ours against ours: the lower source stays. A foreign one compares in its own way or always
-        yields, so yield to it and come back later and at random.
-        """
-        ours = next((s for s in self.sources if s.version == source.version), None)
-        extra = 0.0
-        if sealed and ours is not None and ours != source:
-            if source.version == 6 and len(self.sources) > 1 and self._v6_ties + 1 < V6_TIES:
-                self._v6_ties += 1
-                return ()
-            if int(ours) < int(source):
-                return master.reassert(now)
-        else:
-            low, high = FOREIGN_TIE_JITTER
-            extra = low + (high - low) * self._chance()
+        verdict = self._ties.judge(source, self.sources, sealed=sealed)
+        if verdict is Verdict.WAIT:
+            return ()
+        if verdict is Verdict.STAY:
+            return master.reassert(now)
+        low, high = FOREIGN_JITTER
+        extra = low + (high - low) * self._chance() if verdict is Verdict.YIELD_AND_JITTER else 0.0
         self._note(advert, source, now, sealed=sealed)
         return self._let_go(Cause.TIE_LOST, now, str(source), extra=extra)
 

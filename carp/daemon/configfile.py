@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> tuple[list[VhostConfig], list[str]]:
-    """Return the vhosts of a file and what to warn about. Raises ConfigErrors with everything that is wrong."""
+    """Return the vhosts of a file and what to warn about. Raises ConfigErrors with all that is wrong."""
     import yaml  # noqa: PLC0415 (costs 3 MiB; only who reads a file pays)
 
     try:
-        data = yaml.load(Path(path).read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        data = yaml.load(Path(path).read_bytes(), Loader=loader)  # noqa: S506 (a safe loader)
     except OSError as error:
         raise ConfigErrors([ConfigError("--config", path, f"cannot be read: {error.strerror}")]) from None
     except yaml.YAMLError as error:

@@ -23,8 +23,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of `carp daemon`."""
     result = argparse.ArgumentParser(
         prog="carp daemon",
-        description="Share addresses with other hosts: run every vhost of a configuration file in one process.",
-        epilog="Signals: TERM hands over and stops, USR1 logs each vhost's state, USR2 hands over and stays backup.",
+        description="Share addresses with other hosts: run every vhost of a file in one process.",
+        epilog="TERM hands over and stops, USR1 logs each vhost's state, USR2 hands over and stays backup.",
     )
     result.add_argument("--config", required=True, metavar="FILE", help="YAML file with the list `vhosts`")
     result.add_argument(

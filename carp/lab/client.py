@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+_UNDER_WAY_NS = 20_000_000
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -52,13 +54,16 @@ class Result:
         return self.samples.summary()
 
     def per_mark(self, *, tolerance_ms: float = 0.0) -> list[tuple[Mark, Summary]]:
-        """Return the figures of the time from each mark to the next (or the end)."""
-        ends: list[int | None] = [mark.time_ns for mark in self.marks[1:]]
-        ends.append(None)
+        """Return the figures of the time from each mark to the next (or the end).
+
+        What was under way when the fault struck belongs to it: the borders are 20 ms before the marks.
+        """
+        starts = [mark.time_ns - _UNDER_WAY_NS for mark in self.marks]
+        ends: list[int | None] = [*starts[1:], None] if starts else []
         answers = self.samples.answers_by_question()
         return [
-            (mark, self.samples.summary(mark.time_ns, end, tolerance_ms=tolerance_ms, answers=answers))
-            for mark, end in zip(self.marks, ends, strict=False)
+            (mark, self.samples.summary(start, end, tolerance_ms=tolerance_ms, answers=answers))
+            for mark, start, end in zip(self.marks, starts, ends, strict=True)
         ]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType, TracebackType
 
+_CLIENT = "client"
 _CLIENT_HOST = 200
 _NAME_MAX = 13  # a port is named "p-NAME" and an interface name has at most 15 characters
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -98,7 +99,7 @@ class Lan:
     @property
     def client(self) -> Node:
         """The node that `add_client` made."""
-        return self.nodes["client"]
+        return self.nodes[_CLIENT]
 
     @property
     def switch(self) -> Switch:
@@ -114,11 +115,11 @@ class Lan:
         Raises:
             LabError: the name is taken or has more than 13 characters.
         """
-        return self._add(name, addresses, len(self.nodes) + 1)
+        return self._add(name, addresses, len(self.nodes.keys() - {_CLIENT}) + 1)
 
     def add_client(self, addresses: Sequence[str] = ()) -> Node:
         """Put the client on the LAN (host number 200 unless told otherwise)."""
-        return self._add("client", addresses, _CLIENT_HOST)
+        return self._add(_CLIENT, addresses, _CLIENT_HOST)
 
     def cut(self, node: Node) -> None:
         """Lose all frames of the node behind the switch: its own carrier stays up."""

@@ -189,15 +189,17 @@ def svg(lanes: Sequence[str], spans: Sequence[Span], events: Sequence[Event], *,
     for second in range(0, int(until) + 1, _step(until)):
         x = left + second * scale
         parts.append(f'<text x="{x:.1f}" y="16" text-anchor="middle" fill="#64748b">{second} s</text>')
+    free = 0.0
     for number, event in enumerate(events, 1):
         x = left + event.time * scale
+        free = max(free + 15, x)
         label = f"{number}  {event.time:.1f} s  {event.text}"
         parts += [
             (
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="22" y2="{foot - 16}" '
                 'stroke="#0f172a" stroke-dasharray="3 2"/>'
             ),
-            f'<text x="{x:.1f}" y="{foot - 4}" text-anchor="middle">{number}</text>',
+            f'<text x="{free:.1f}" y="{foot - 4}" text-anchor="middle">{number}</text>',
             f'<text x="{left}" y="{foot + 18 * number}">{escape(label)}</text>',
         ]
     for number, kind in enumerate(Kind):
@@ -227,9 +229,13 @@ def _ruler(until: float, room: int) -> str:
 
 
 def _numbers(events: Sequence[Event], until: float, room: int) -> str:
+    """Each number below its column, or beside the one before where that is taken."""
     line = [" "] * room
+    free = 0
     for number, event in enumerate(events, 1):
-        _write(line, int(event.time / max(until, 0.001) * room), str(number))
+        at = max(free, int(event.time / max(until, 0.001) * room))
+        _write(line, at, str(number))
+        free = at + len(str(number)) + 1
     return "".join(line)
 
 

@@ -84,7 +84,9 @@ def test_wide_subnet() -> None:
     need_lan()
     with Lan(subnet="10.99.0.0/16") as made:
         made.add_node("a", ["10.99.1.9"])
+        made.add_client()
         other = made.add_node("b", ["10.99.2.3"])
+        assert "02:ca:72:00:00:02" == other.mac
         assert ping(other, "10.99.1.9")
 
 

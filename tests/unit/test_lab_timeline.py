@@ -71,3 +71,8 @@ def test_picture_is_well_formed() -> None:
     root = ET.fromstring(text)
     assert len(SPANS) + len(Kind) + 1 == len([each for each in root if each.tag.endswith("rect")])
     assert any("a < b" in (each.text or "") for each in root)
+
+
+def test_numbers_do_not_touch() -> None:
+    """Two events of one column have their numbers side by side with a space between."""
+    assert render([], [], [Event(1, "a"), Event(1.1, "b")], until=10, width=24)[-1].endswith("1 2")
