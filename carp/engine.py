@@ -134,6 +134,7 @@ class Engine:
             segment.close()
         for slot in self.slots.values():
             if slot.memory is not None:
+                self._remember(slot, at_end=True)
                 slot.memory.close()
         for item in (self._timer, self._monitor, self._netlink):
             item.close()
@@ -169,12 +170,10 @@ class Engine:
     def _on_packets(self, segment: Segment, receiver: Receiver) -> None:
         self._enter()
         self._drain(segment, receiver)
-        self._runner.flush()
+        self._flush()
         now = self._clock.now()
         if now >= self._armed_at:
             self._tick(now)
-        else:
-            self._rearm(now)
 
     def _tick(self, now: float) -> None:
         due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
@@ -190,21 +189,27 @@ class Engine:
             self._housekeeping(now)
 
     def _after_events(self) -> None:
+        self._flush()
+        self._rearm(self._clock.now())
+        if self.slots and all(slot.member.vhost.stopped for slot in self.slots.values()):
+            self._idle.set()
+
+    def _flush(self) -> None:
         try:
             self._runner.flush()
         except OSError as error:
             log.error("cannot renew addresses: %s", error)  # noqa: TRY400 (no bug of ours)
-        self._rearm(self._clock.now())
-        if self.slots and all(slot.member.vhost.stopped for slot in self.slots.values()):
-            self._idle.set()
 
     def _rearm(self, now: float) -> None:
         """Arm the timer for the next deadline, at most half our patience away."""
         due = min(
             (slot.member.vhost.deadline() for slot in self.slots.values()), default=now + self._patience
         )
-        self._armed_at = min(due, now + self._patience / 2)
-        self._timer.arm(self._armed_at)
+        self._arm(min(due, now + self._patience / 2))
+
+    def _arm(self, at: float) -> None:
+        self._armed_at = at
+        self._timer.arm(at)
 
     def _check_carriers(self, due: list[Slot]) -> None:
         """Ask the drivers: a master without carrier lets go before it would send (rule 3)."""
@@ -240,11 +245,14 @@ class Engine:
                 segment.listener.close()
                 segment.listener = None
 
-    def _remember(self, slot: Slot) -> None:
+    def _remember(self, slot: Slot, *, at_end: bool = False) -> None:
         if slot.memory is None:
             return
         seal = slot.member.vhost.signer.seal
-        seal.reserve(self._clock.wall())
+        if at_end:
+            seal.close()
+        else:
+            seal.reserve(self._clock.wall())
         slot.written_at = self._clock.now()
         try:
             slot.memory.write(slot.config, seal)
@@ -306,6 +314,10 @@ class Engine:
                 self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
             elif effects:
                 self._runner.run(member, effects)
+            # A later deadline re-arms itself when the timer fires; only an earlier one is urgent.
+            due = member.vhost.deadline()
+            if due < self._armed_at:
+                self._arm(due)
         except Exception as error:  # noqa: BLE001 (as above)
             self._failed(member, error)
 

@@ -132,8 +132,7 @@ class _Run:
         try:
             return await self._wait(process)
         finally:
-            if process.returncode is None:
-                _signal_group(process, signal.SIGKILL)
+            await _kill_group(process)
             await self._finish(output)
 
     async def _start(self, writer: int) -> asyncio.subprocess.Process:
@@ -209,4 +208,12 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), TERM_GRACE)
     _signal_group(process, signal.SIGKILL)
-    await process.wait()
+
+
+async def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill a script that still runs: its time is up, or ours."""
+    if process.returncode is None:
+        _signal_group(process, signal.SIGKILL)
+        # What hangs in the kernel dies later, and must not keep the vhost's next script waiting.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), TERM_GRACE)

@@ -46,8 +46,8 @@ def setup(*, json: bool, debug: bool, facility: str | None, daemon: bool) -> Non
     for old in list(logger.handlers):
         logger.removeHandler(old)
         old.close()
-    if not daemon:
-        logger.addHandler(_Streams(json=json))
+    # Without any handler, logging would write warnings to standard error on its own.
+    logger.addHandler(logging.NullHandler() if daemon else _Streams(json=json))
     if facility is not None:
         logger.addHandler(_Syslog(FACILITIES[facility]))
 

@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp import bpf
 from carp.core.wire import HEADER_LENGTH, PROTOCOL, TTL
@@ -36,10 +36,6 @@ PEER_ERRORS: Final = frozenset(
     {errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.ENETUNREACH}
 )
 """What one unicast peer's absence looks like: no reason to think that we cannot send."""
-
-
-Target: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
-"""A destination as the socket takes it."""
 
 
 class Packet(NamedTuple):
@@ -132,12 +128,11 @@ class Receiver:
 
 
 class Sender:
-    """Sends adverts from one source address on one interface."""
+    """Sends adverts from one source to one destination (a group or a peer) on one interface."""
 
-    def __init__(self, source: Address, interface: str, ifindex: int) -> None:
-        """Open and bind. Raises OSError: no such interface or address, no CAP_NET_RAW."""
-        self._scope = ifindex
-        self.version = source.version
+    def __init__(self, source: Address, destination: Address, interface: str, ifindex: int) -> None:
+        """Open and connect. Raises OSError: no such interface or address, no CAP_NET_RAW."""
+        self._to_peer = not destination.is_multicast
         self._sock = sock = _raw(source.version, interface)
         try:
             bpf.attach(sock, [bpf.DROP])
@@ -145,9 +140,12 @@ class Sender:
             if source.version == 4:
                 self._prepare4(sock, ifindex)
                 sock.bind((str(source), 0))
+                sock.connect((str(destination), 0))
             else:
                 self._prepare6(sock, ifindex)
                 sock.bind((str(source), 0, 0, ifindex if source.is_link_local else 0))
+                scoped = destination.is_link_local or destination.is_multicast
+                sock.connect((str(destination), 0, 0, ifindex if scoped else 0))
         except OSError:
             sock.close()
             raise
@@ -160,7 +158,7 @@ class Sender:
             (socket.IP_MULTICAST_LOOP, 0),
             (socket.IP_TOS, _LOWDELAY),
             (_IP_MTU_DISCOVER, _IP_PMTUDISC_DO),
-            # Without it a qdisc or an egress filter drops in silence, and sendto reports success.
+            # Without it a qdisc or an egress filter drops in silence, and send reports success.
             (_IP_RECVERR, 1),
         ):
             sock.setsockopt(socket.IPPROTO_IP, option, value)
@@ -179,25 +177,26 @@ class Sender:
         ):
             sock.setsockopt(socket.IPPROTO_IPV6, option, value)
 
-    def target(self, destination: Address) -> Target:
-        """Return a destination in the form that `send` takes."""
-        if destination.version == 4:
-            return str(destination), 0
-        scoped = destination.is_link_local or destination.is_multicast
-        return str(destination), 0, 0, self._scope if scoped else 0
-
-    def send(self, payload: bytes, target: Target, *, to_peer: bool = False) -> None:
+    def send(self, payload: bytes) -> None:
         """Send once. Raises OSError when the kernel or the egress path refuses it.
 
-        ``to_peer``: the target is one host, whose absence may be reported here for an earlier advert.
+        That one unicast peer is away is no reason to think that we cannot send; it is reported here for
+        an earlier advert, in place of sending this one.
         """
         try:
-            self._sock.sendto(payload, target)
+            self._sock.send(payload)
         except OSError as error:
-            if not to_peer or error.errno not in PEER_ERRORS:
+            if not self._to_peer or error.errno not in PEER_ERRORS:
                 raise
             self._drain_errors()
-            self._sock.sendto(payload, target)
+            self._send_again(payload)
+
+    def _send_again(self, payload: bytes) -> None:
+        try:
+            self._sock.send(payload)
+        except OSError as error:
+            if error.errno not in PEER_ERRORS:
+                raise
 
     def _drain_errors(self) -> None:
         try:

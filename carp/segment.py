@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from carp import announce
 from carp.core.config import TransportMode
 from carp.core.wire import PROTOCOL, TTL
-from carp.rawsock import PEER_ERRORS, Receiver, Sender
+from carp.rawsock import Receiver, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from carp.core.errors import DropReason
     from carp.fence import Fence
     from carp.links import Place
-    from carp.rawsock import Target
     from carp.runner import Member
 
 log: Final = logging.getLogger("carp.segment")
@@ -45,7 +44,7 @@ class Segment:
         self.receivers: dict[int, Receiver] = {}
         self.listener: announce.FrameSocket | None = None
         self.is_router = _forwards6(place.name)
-        self._senders: dict[Address, Sender] = {}
+        self._senders: dict[tuple[Address, Address], Sender] = {}
         self._frames: announce.FrameSocket | None = None
 
     def join(self, config: VhostConfig) -> list[Receiver]:
@@ -60,11 +59,12 @@ class Segment:
                 self.receivers[version].join(group)
         return fresh
 
-    def sender(self, source: Address) -> Sender:
-        """Return the socket that sends from a source. Raises OSError."""
-        sender = self._senders.get(source)
+    def sender(self, source: Address, destination: Address) -> Sender:
+        """Return the socket that sends from a source to a group or peer. Raises OSError."""
+        sender = self._senders.get((source, destination))
         if sender is None:
-            sender = self._senders[source] = Sender(source, self.name, self.ifindex)
+            sender = Sender(source, destination, self.name, self.ifindex)
+            self._senders[source, destination] = sender
         return sender
 
     def frames(self) -> announce.FrameSocket:
@@ -107,7 +107,7 @@ class LinkPort:
         self._fence = fence
         self._script = script
         self._listen = listen
-        self._routes: dict[Address, tuple[Sender, list[Target]]] = {}
+        self._routes: dict[Address, list[Sender]] = {}
 
     @property
     def ifindex(self) -> int:
@@ -141,18 +141,10 @@ class LinkPort:
     def _send_one(self, segment: Segment, source: Address, payload: bytes) -> None:
         route = self._routes.get(source)
         if route is None:
-            sender = segment.sender(source)
-            route = self._routes[source] = sender, [sender.target(d) for d in self._destinations(source)]
-        sender, targets = route
-        if self.config.transport.mode is not TransportMode.UNICAST:
-            sender.send(payload, targets[0])
-            return
-        for target in targets:
-            try:
-                sender.send(payload, target, to_peer=True)
-            except OSError as error:
-                if error.errno not in PEER_ERRORS:
-                    raise
+            route = [segment.sender(source, destination) for destination in self._destinations(source)]
+            self._routes[source] = route
+        for sender in route:
+            sender.send(payload)
 
     def _destinations(self, source: Address) -> list[Address]:
         transport = self.config.transport

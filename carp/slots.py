@@ -113,7 +113,9 @@ class Places:
 
     def _open(self, slot: Slot, place: Place) -> str | None:
         """Give a slot its segment and sockets; return what went wrong."""
-        segment = self.segments.setdefault(place.ifindex, Segment(place))
+        segment = self.segments.get(place.ifindex)
+        if segment is None:
+            segment = self.segments[place.ifindex] = Segment(place)
         holder = segment.members.get(slot.config.vhid)
         if holder is not None:
             other = holder.vhost.config.name

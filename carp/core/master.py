@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from carp.core.events import Effect
 
 NEVER: Final = float("inf")
+_ADVERT: Final = (ev.Send(),)
+_ADVERT_AND_RENEWAL: Final = (ev.Send(), ev.Renew())
 
 
 class Master:
@@ -47,9 +49,20 @@ class Master:
         self._advert_at = min(self._advert_at, grid(now, period))
 
     def advertise(self, now: float) -> Sequence[Effect]:
-        """Send an advert and renew, in this order."""
+        """Send an advert and renew, in this order; at short intervals renew only as often as L/4 asks.
+
+        Every renewal wakes each listener for addresses on the host: twice a second is fine, ten times
+        is not (libraries.md).
+        """
         self._advert_at = grid(now, self.period)
-        return (ev.Send(), ev.Renew()) if self.config.fenced else (ev.Send(),)
+        return _ADVERT_AND_RENEWAL if self.config.fenced and self._needs_renewal(now) else _ADVERT
+
+    def _needs_renewal(self, now: float) -> bool:
+        """Whether at the next advert a quarter of the lifetime would be gone."""
+        if self.renewed_at is None:
+            return True
+        left = self.renewed_at + self.lease_seconds - now - self.period
+        return left < self.config.timing.lifetime() * 0.75
 
     def announce(self, now: float) -> Sequence[Effect]:
         """Start a series of announcements."""

@@ -68,6 +68,11 @@ class Seal:
         self.reserved = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD) % MODULUS
         return self.reserved
 
+    def close(self) -> None:
+        """Make the floor exact: nothing more will be sent."""
+        if self.last is not None:
+            self.reserved = self.last
+
     def accept(self, source: str, time: int) -> bool:
         """Take note of a valid time; False when it is not newer than what the source has sent.
 

@@ -296,6 +296,8 @@ class Vhost:
     def _hear_as_master(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
     ) -> Sequence[Effect]:
+        if master.lapsed(now):
+            return self._let_go(Cause.LEASE_LAPSED, now)
         if master.leaving is not None:
             if not advert.is_bow_out:
                 self._note(advert, source, now, sealed=sealed)
@@ -308,8 +310,14 @@ class Vhost:
             return master.reassert(now)
         if standing is Standing.TIE:
             return self._tie(master, advert, source, now, sealed=sealed)
+        return self._lose(Cause.BETTER_MASTER, advert, source, now, sealed=sealed)
+
+    def _lose(
+        self, cause: Cause, advert: Advert, source: Address, now: float, *, sealed: bool
+    ) -> Sequence[Effect]:
+        """Yield with one last advert: it tells the winner to announce again, since caches may hold our MAC."""
         self._note(advert, source, now, sealed=sealed)
-        return self._let_go(Cause.BETTER_MASTER, now, str(source))
+        return (ev.Send(), *self._let_go(cause, now, str(source)))
 
     def _tie(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
@@ -319,8 +327,10 @@ class Vhost:
             return ()
         if verdict is Verdict.STAY:
             return master.reassert(now)
+        if verdict is Verdict.YIELD:
+            return self._lose(Cause.TIE_LOST, advert, source, now, sealed=sealed)
         low, high = FOREIGN_JITTER
-        extra = low + (high - low) * self._chance() if verdict is Verdict.YIELD_AND_JITTER else 0.0
+        extra = low + (high - low) * self._chance()
         self._note(advert, source, now, sealed=sealed)
         return self._let_go(Cause.TIE_LOST, now, str(source), extra=extra)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -33,6 +36,7 @@ EARLIEST, LATEST = (
     1.15,
 )  # s after the lifetime: when the kernel removes an address (measured, Linux 6.18)
 ALONE = 0.52  # s likewise, while no other address is touched
+IDLE = 4.0  # s likewise, while CPUs idle: no bound of the kernel's, only when this test gives up
 LATE = 0.10  # s that a busy machine may add to what a test observes
 
 
@@ -180,7 +184,7 @@ def test_delete_removes_once(host: Host, interface: rtnl.Interface) -> None:
 
 
 def test_one_send_reports_each_failure_by_position(host: Host) -> None:
-    """Of 200 requests every tenth is for a missing interface: those fail, the others are carried out, at once."""
+    """Of 200 requests every tenth names a missing interface: those fail, the others are carried out."""
     interfaces = some(200)
     missing = set(range(0, 200, 10))
     requests = [
@@ -244,21 +248,40 @@ def test_kernel_marks_its_own_addresses(host: Host, monkeypatch: pytest.MonkeyPa
         assert expected == supports_proto(host.netlink)
 
 
-# How long an address outlives its last renewal.
+# How long an address outlives its last renewal. The kernel's check is deferrable work: an idle CPU runs it
+# with its next tick. So the stated times hold where CPUs tick; where they idle it can be any time later.
+
+
+@pytest.fixture
+def ticking() -> Iterator[None]:
+    """Keep every CPU out of idle, at the lowest priority."""
+    spinners = []
+    for cpu in os.sched_getaffinity(0):
+        spinner = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+        os.sched_setaffinity(spinner.pid, {cpu})
+        os.setpriority(os.PRIO_PROCESS, spinner.pid, 19)
+        spinners.append(spinner)
+    yield
+    for spinner in spinners:
+        spinner.kill()
+        spinner.wait()
 
 
 @dataclass
 class Removals:
-    """By how many seconds addresses outlived their lifetimes, and how long the machine made us wait at most."""
+    """By how many seconds addresses outlived their lifetimes, and how long the machine held us up."""
 
     late: list[float]
     stall: float
 
+    def __str__(self) -> str:
+        ordered = sorted(self.late)
+        middle = ordered[len(ordered) // 2]
+        return f"L{ordered[0]:+.3f} to L{ordered[-1]:+.3f} s, median L{middle:+.3f}, n = {len(ordered)}"
+
     def check(self, latest: float) -> None:
         """Compare with the stated time; a machine that let nobody run for a while is forgiven that while."""
-        print(
-            f"{min(self.late):+.3f} to {max(self.late):+.3f} s, n = {len(self.late)}, stall {self.stall:.3f} s"
-        )
+        print(self)
         assert EARLIEST - LATE / 10 <= min(self.late)
         assert latest + LATE + self.stall >= max(self.late)
 
@@ -287,25 +310,38 @@ def outlived(host: Host, groups: dict[float, Sequence[rtnl.Interface]], lifetime
     return Removals(list(late.values()), stall)
 
 
-@pytest.mark.parametrize("lifetime", [1, 2])
-def test_kernel_removes_an_address_within_the_stated_time(host: Host, lifetime: int) -> None:
-    """32 addresses of both families, renewed at 16 phases of the kernel's second: L - 0.02 to L + 1.15 s."""
+def phases() -> dict[float, Sequence[rtnl.Interface]]:
+    """32 addresses of both families at 16 phases of the kernel's second."""
     interfaces = some(32)
-    groups = {0.3 + i * 0.131: interfaces[2 * i : 2 * i + 2] for i in range(16)}
-    outlived(host, groups, lifetime).check(LATEST)
+    return {0.3 + i * 0.131: interfaces[2 * i : 2 * i + 2] for i in range(16)}
 
 
 @pytest.mark.parametrize("lifetime", [1, 2])
-def test_kernel_removes_an_address_that_is_alone_within_half_a_second(host: Host, lifetime: int) -> None:
-    """24 addresses renewed in one send and nothing else touched: L - 0.02 to L + 0.52 s."""
+def test_kernel_removes_an_address_within_the_stated_time(host: Host, ticking: None, lifetime: int) -> None:
+    """While other addresses come and go: between L - 0.02 and L + 1.15 s."""
+    outlived(host, phases(), lifetime).check(LATEST)
+
+
+@pytest.mark.parametrize("lifetime", [1, 2])
+def test_kernel_removes_an_address_that_is_alone_sooner(host: Host, ticking: None, lifetime: int) -> None:
+    """24 addresses renewed in one send and nothing else touched: between L - 0.02 and L + 0.52 s."""
     outlived(host, {0.1: some(24)}, lifetime).check(ALONE)
 
 
-def test_touching_another_address_just_before_delays_the_removal_within_the_stated_time(host: Host) -> None:
-    """L = 2: another address renewed 1.97 s after these makes the kernel look again 1 s later: up to L + 1.15 s."""
-    found = outlived(host, {0.1: some(24), 0.1 + 1.97: some(2, subnet=2)}, 2)
+@pytest.mark.parametrize("lifetime", [1, 2])
+def test_touching_another_address_just_before_delays_the_removal(
+    host: Host, ticking: None, lifetime: int
+) -> None:
+    """Touched 30 ms before the end, the kernel looks again 1 s later: after L + 0.52, until L + 1.15 s."""
+    touched = 0.1 + lifetime - 0.03
+    found = outlived(host, {0.1: some(24), touched: some(2, subnet=2)}, lifetime)
     found.check(LATEST)
     assert 24 <= sum(late > ALONE for late in found.late)
+
+
+def test_kernel_whose_cpus_idle_removes_an_address_in_the_end(host: Host) -> None:
+    """Never before L - 0.02 s; how late depends on the next tick (seen: L + 1.5 s)."""
+    outlived(host, phases(), 1).check(IDLE)
 
 
 # What the monitor delivers.

@@ -20,11 +20,8 @@ COMMAND = [sys.executable, "-m", "carp", "demo"]
 def leftovers() -> list[str]:
     """Namespaces of the demo that still have a name."""
     folder = Path("/run/netns")
-    return (
-        [entry.name for entry in folder.iterdir() if entry.name.startswith("carp-demo-")]
-        if folder.exists()
-        else []
-    )
+    entries = folder.iterdir() if folder.exists() else ()
+    return [entry.name for entry in entries if entry.name.startswith("carp-demo-")]
 
 
 @pytest.mark.slow

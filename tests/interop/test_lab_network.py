@@ -247,6 +247,8 @@ def test_prober_sees_owner_and_two_owners(lan: Lan, address: str) -> None:
         prober.mark("second too")
         add_address(second, address)
         wait_until(lambda: prober.status.owners == {first.mac, second.mac})
+        seen = prober.status.sent
+        wait_until(lambda: prober.status.sent > seen + 50)
         prober.mark("first cut")
         lan.cut(first)
         assert second.mac == prober.wait_settled(5, unlike=first.mac)

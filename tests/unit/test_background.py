@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from carp.background import _Verdict
+
 HEAD = "import os, sys\nfrom carp.background import in_background\n"
 
 
@@ -56,19 +58,17 @@ def test_a_killed_background_process_is_a_failure() -> None:
     assert (1, "carp: the process in the background ended before it had started\n") == (done.returncode, done.stderr)
 
 
-def test_ready_twice_writes_nothing_to_a_strangers_file() -> None:
-    """After `ready` the descriptor of its pipe may be another file's: nothing is written to it again."""
-    work = (
-        "    ready()\n"
-        "    a, b = os.pipe()\n"
-        "    os.set_blocking(a, False)\n"
-        "    for fd in range(3, 20):\n"
-        "        if fd not in (a, b):\n"
-        "            try:\n"
-        "                os.dup2(b, fd)\n"
-        "            except OSError:\n"
-        "                pass\n"
-        "    ready()\n"
-        "    return 0"
-    )
-    assert 0 == _foreground(work).returncode
+def test_the_verdict_is_given_once() -> None:
+    """After the verdict its descriptor may be another file's: nothing is written there."""
+    reader, writer = os.pipe()
+    strange_reader, strange_writer = os.pipe()
+    os.set_blocking(strange_reader, False)
+    verdict = _Verdict(writer)
+    verdict.give(0)
+    os.dup2(strange_writer, writer)
+    verdict.give(1)
+    assert (b"\0", b"") == (os.read(reader, 9), os.read(reader, 9))
+    with pytest.raises(BlockingIOError):
+        os.read(strange_reader, 9)
+    for descriptor in (reader, writer, strange_reader, strange_writer):
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""Tests that mostly wait, run side by side: `from beside import beside, labs`.
+
+A test's body gets a LAN of its own. When the first such test runs, the bodies of all that were selected
+start, a few at a time; each test then only waits for its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lanfix import need_lan
+from nodefix import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+Measured = dict[str, Any]
+Body = Any
+"""A function of a `Lab` and the test's parameters that may return what it measured."""
+
+_AT_A_TIME = int(os.environ.get("LABS", "6"))
+
+
+class Labs:
+    """The bodies of this session's tests, running or done."""
+
+    def __init__(self, items: list[pytest.Item]) -> None:
+        self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="lab")
+        self._results: dict[str, Future[Measured]] = {}
+        for item in items:
+            body = getattr(getattr(item, "function", None), "body", None)
+            if body is not None:
+                parameters = getattr(getattr(item, "callspec", None), "params", {})
+                self._results[item.nodeid] = self._pool.submit(_in_a_lab, body, parameters)
+
+    def result(self, nodeid: str) -> Measured:
+        """Wait for one body; raises what it raised."""
+        return self._results[nodeid].result()
+
+    def close(self) -> None:
+        """Begin nothing more and wait for what runs."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
+    """Start every selected body."""
+    need_lan()
+    running = Labs(request.session.items)
+    yield running
+    running.close()
+
+
+def beside(body: Body) -> Callable[..., None]:
+    """Make a test of a body whose first parameter is a `Lab`."""
+
+    @functools.wraps(body)
+    def test(labs: Labs, request: pytest.FixtureRequest, **_parameters: Any) -> None:
+        for name, value in labs.result(request.node.nodeid).items():
+            request.node.user_properties.append((name, value))
+            print(f"{request.node.name}: {name} = {value}")
+
+    shown = list(inspect.signature(body).parameters.values())[1:]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    asked = [inspect.Parameter(name, kind) for name in ("labs", "request")]
+    test.__signature__ = inspect.Signature([*asked, *(each.replace(kind=kind) for each in shown)])  # type: ignore[attr-defined]
+    del test.__wrapped__  # type: ignore[attr-defined]
+    test.body = body  # type: ignore[attr-defined]
+    return test
+
+
+def _in_a_lab(body: Body, parameters: dict[str, Any]) -> Measured:
+    start = time.monotonic()
+    with Lab() as lab:
+        measured: Measured = body(lab, **parameters) or {}
+    return {**measured, "took_s": round(time.monotonic() - start, 1)}
