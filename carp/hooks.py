@@ -117,16 +117,11 @@ class _Run:
 
     async def run(self, starting: asyncio.Lock) -> bool:
         """Run to the end or to the time limit; return whether the script exited with 0."""
-        reader, writer = os.pipe()
         try:
-            async with starting:
-                process = await self._start(writer)
+            process, reader = await self._start(starting)
         except OSError as error:
-            os.close(reader)
             self._log(logging.ERROR, f"{self._called}: cannot be run: {error.strerror}")
             return False
-        finally:
-            os.close(writer)
         self._log(logging.INFO, f"{self._called}: started")
         output = asyncio.ensure_future(self._read(reader))
         try:
@@ -135,16 +130,28 @@ class _Run:
             await _kill_group(process)
             await self._finish(output)
 
-    async def _start(self, writer: int) -> asyncio.subprocess.Process:
-        """Start the script, on a pipe of ours: with asyncio's, whoever keeps the pipe would delay its end."""
-        return await asyncio.create_subprocess_exec(
-            self._wish.script,
-            *self._arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
-            start_new_session=True,
-        )
+    async def _start(self, starting: asyncio.Lock) -> tuple[asyncio.subprocess.Process, int]:
+        """Return the started script and the descriptor with its output. Raises OSError.
+
+        The pipe is ours: with asyncio's, whoever keeps it open would delay the news of the script's end.
+        """
+        reader, writer = os.pipe()
+        try:
+            async with starting:
+                process = await asyncio.create_subprocess_exec(
+                    self._wish.script,
+                    *self._arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=writer,
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return process, reader
 
     async def _wait(self, process: asyncio.subprocess.Process) -> bool:
         try:

@@ -30,8 +30,6 @@ _QUEUE = 1024 * 1024  # bytes: room for a refusal of each request of a batch, an
 _ATTEMPTS = 10  # at a list that keeps changing while it is read
 _READS = 256  # datagrams in one call of Monitor.read, so that a flood cannot hold up the caller
 
-_SOL_NETLINK = 270
-_NETLINK_CAP_ACK = 10  # a refusal does not repeat the request
 _SO_RCVBUFFORCE = 33
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 
@@ -61,7 +59,6 @@ class Netlink:
         self._sock = _open(_QUEUE)
         # Not Python's time-out: that would make each read wait, also those that must not.
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _TIMEOUT, 0))
-        self._sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sock.bind((0, 0))
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 

@@ -24,6 +24,9 @@ STAGGER: Final = 0.001
 JITTER: Final = 0.08
 """s at most between backups of equal skew."""
 
+CLAIM_JITTER: Final = 0.01
+"""s at most between members that start together; small, so that the best placed still claims first."""
+
 
 class Takeover(NamedTuple):
     """A takeover that is due at ``at``, and from whom."""
@@ -64,7 +67,7 @@ class Backup:
         timing = self.config.timing
         own_members = self.config.seal is SealMode.SEALED
         listen = interval(timing.advbase, timing.advskew) if own_members else timing.advbase + 1.0
-        listen += STAGGER * advskew + JITTER * self._chance()
+        listen += STAGGER * advskew + CLAIM_JITTER * self._chance()
         if self.config.first_claimant:
             listen = PROBE_LEAD
         self.listening = Listening(now, listen=listen, dead_time=self._dead_time)

@@ -17,9 +17,10 @@ from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
 from carp.core.leaving import Purpose
 from carp.core.master import Master
+from carp.core.others import Others
 from carp.core.seal import Seal
 from carp.core.signer import Signer
-from carp.core.snapshot import MasterSeen, Snapshot
+from carp.core.snapshot import Snapshot
 from carp.core.ties import FOREIGN_JITTER, Ties, Verdict
 from carp.core.timing import demoted_skew
 from carp.core.transitions import Cause, State, next_state
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 NEVER: Final = float("inf")
 MAX_DEMOTION: Final = 254
 """Byte 4 of a bow-out is 255 when its sender stops."""
-MAX_RIVALS: Final = 64
 
 
 class Vhost:
@@ -56,13 +56,12 @@ class Vhost:
         self.sources: tuple[Address, ...] = ()
         self.demotions: dict[str, int] = {}
         self.drops: Counter[DropReason] = Counter()
-        self.seen: MasterSeen | None = None
+        self.others = Others()
         self.stopped = False
         self._chance = chance
         self._started = False
         self._backup: Backup | None = None
         self._master: Master | None = None
-        self._rivals: set[Address] = set()
         self._ties = Ties()
 
     # --- what others may ask ---------------------------------------------------------------------
@@ -127,7 +126,7 @@ class Vhost:
         return Snapshot(
             name=self.config.name, vhid=self.config.vhid, state=self.state, since=self.since,
             reason=self.reason, transitions=self.transitions, header=self.header(),
-            demotions=dict(self.demotions), master=self.seen, drops=dict(self.drops),
+            demotions=dict(self.demotions), master=self.others.master, drops=dict(self.drops),
             conflict=None if listening is None else listening.conflict,
             leaving=None if leaving is None else leaving.purpose.value,
         )  # fmt: skip
@@ -278,20 +277,13 @@ class Vhost:
         if advert.is_bow_out:
             # Only from the master heard last, and not when we are demoted more than a member of ours is.
             worse = sealed and own[2] > advert.demotion
-            if self.seen is not None and source in self.seen.sources and not worse:
-                backup.hear_bow_out(own[1], source, now, jitter=bool(self._rivals))
+            if self.others.is_master(source) and not worse:
+                backup.hear_bow_out(own[1], source, now, jitter=self.others.have_our_interval())
             return
-        self._note(advert, source, now, sealed=sealed)
-        others = bool(self._rivals) and self._rivals != {source}
-        backup.hear(own, advert, source, now, rivals=(bool(self._rivals), others))
-
-    def _note(self, advert: Advert, source: Address, now: float, *, sealed: bool) -> None:
-        self.seen = MasterSeen.after(self.seen, advert, source, now, sealed=sealed)
-        timing = self.config.timing
-        if advert.advbase != timing.advbase or advert.advskew != timing.advskew:
-            self._rivals.discard(source)
-        elif len(self._rivals) < MAX_RIVALS:
-            self._rivals.add(source)
+        self.others.note(advert, source, now, self.config.timing, sealed=sealed)
+        others = self.others
+        rivals = others.have_our_interval(), others.have_our_interval(besides=source)
+        backup.hear(own, advert, source, now, rivals=rivals)
 
     def _hear_as_master(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
@@ -300,7 +292,7 @@ class Vhost:
             return self._let_go(Cause.LEASE_LAPSED, now)
         if master.leaving is not None:
             if not advert.is_bow_out:
-                self._note(advert, source, now, sealed=sealed)
+                self.others.note(advert, source, now, self.config.timing, sealed=sealed)
                 master.leaving.answer(now)
             return ()
         if advert.is_bow_out:
@@ -315,8 +307,8 @@ class Vhost:
     def _lose(
         self, cause: Cause, advert: Advert, source: Address, now: float, *, sealed: bool
     ) -> Sequence[Effect]:
-        """Yield with one last advert: it tells the winner to announce again, since caches may hold our MAC."""
-        self._note(advert, source, now, sealed=sealed)
+        """Yield with one last advert: the winner then announces again, since caches may hold our MAC."""
+        self.others.note(advert, source, now, self.config.timing, sealed=sealed)
         return (ev.Send(), *self._let_go(cause, now, str(source)))
 
     def _tie(
@@ -331,7 +323,7 @@ class Vhost:
             return self._lose(Cause.TIE_LOST, advert, source, now, sealed=sealed)
         low, high = FOREIGN_JITTER
         extra = low + (high - low) * self._chance()
-        self._note(advert, source, now, sealed=sealed)
+        self.others.note(advert, source, now, self.config.timing, sealed=sealed)
         return self._let_go(Cause.TIE_LOST, now, str(source), extra=extra)
 
     # --- orders ----------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ import time
 import pytest
 
 from beside import Measured, beside, labs
-from nodefix import VIP, Lab, addresses, first, found, holds, idle, vhost, wait_until
-from nsfix import ip
+from nodefix import VIP, Lab, add, addresses, delete, first, found, holds, idle, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -192,7 +191,7 @@ def test_no_resume_without_proof(lab: Lab, change: str) -> None:
     elif change == "state-file-gone":
         (lab.folder / "n1.state" / "web.json").unlink()
     elif change == "address-gone":
-        _delete(lab, "10.99.0.251")
+        delete(lab.node("n1"), "10.99.0.251")
     else:
         wait_until(lambda: not holds(lab.node("n1")), 5, "the lease is over", one)
     before = one.count
@@ -221,10 +220,9 @@ def test_no_resume_of_a_ceded_lease(lab: Lab) -> None:
 def test_clean_up_of_its_own_only(lab: Lab) -> None:
     """A start removes what an earlier run of the same vhost left, and nothing else on the interface."""
     node = lab.node("n1")
-    name = node.namespace.name
-    for address, mark in ((VIP, "112"), ("10.99.0.253", "112"), ("10.99.0.254", "0")):
-        options = ("proto", mark) if mark != "0" else ()
-        ip("-n", name, "address", "add", f"{address}/32", "dev", "eth0", "valid_lft", "60", *options)
+    add(node, VIP, lifetime=60, proto=112)
+    add(node, "10.99.0.253", lifetime=60, proto=112)
+    add(node, "10.99.0.254")
     before = {str(a.address) for a in addresses(node)}
     one = lab.daemon("n1", vhost()).start().backup()
     assert before - {VIP} == {str(a.address) for a in addresses(node)}
@@ -245,7 +243,3 @@ def test_two_processes_share_an_interface(lab: Lab) -> None:
     idle(2.5)
     assert {VIP, "10.99.0.253"} <= lab.node("n1").held()
     assert ("MASTER", "MASTER") == (one.state(), other.state())
-
-
-def _delete(lab: Lab, address: str) -> None:
-    ip("-n", lab.node("n1").namespace.name, "address", "del", f"{address}/32", "dev", "eth0")

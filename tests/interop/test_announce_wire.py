@@ -76,8 +76,8 @@ def neighbour(host: str, address: object) -> str | None:
 def test_probe_is_answered_with_the_owners_mac(segment: Segment, address: IPv4Address | IPv6Address) -> None:
     """The owner's kernel answers a probe that claims nothing, and the listening socket hears it."""
     probe = announce.arp_probe if isinstance(address, IPv4Address) else announce.nd_probe
-    listener = segment.socket(segment.b, listen=True)
-    listener.send(probe(segment.mac[segment.b], address))  # type: ignore[arg-type, operator]
+    listener, sender = segment.socket(segment.b, listen=True), segment.socket(segment.b)
+    sender.send(probe(segment.mac[segment.b], address))  # type: ignore[arg-type]
     heard: list[bytes] = []
 
     def answered() -> bool:
@@ -88,6 +88,7 @@ def test_probe_is_answered_with_the_owners_mac(segment: Segment, address: IPv4Ad
     # Our own question is not among them: what this host sends is not what it hears.
     assert [] == [frame for frame in heard if frame[6:12] == segment.mac[segment.b]]
     listener.close()
+    sender.close()
 
 
 def test_probe_for_a_free_address_is_not_answered(segment: Segment) -> None:
@@ -162,6 +163,17 @@ def test_listener_hears_its_own_segment_only(segment: Segment) -> None:
     assert [frame, announce.unsolicited_na(CLAIMANT, V6)] == heard
     listener.close()
     other.close()
+
+
+def test_listener_joins_all_nodes(segment: Segment) -> None:
+    """Answers to nd_probe go to ff02::1, which an interface without IPv6 has not joined by itself."""
+    sysctl(segment.b, "ipv6/conf/e0/disable_ipv6", "1")
+    groups = [ip("-n", segment.b, "maddress", "show", "dev", "e0")]
+    listener = segment.socket(segment.b, listen=True)
+    groups.append(ip("-n", segment.b, "maddress", "show", "dev", "e0"))
+    listener.close()
+    groups.append(ip("-n", segment.b, "maddress", "show", "dev", "e0"))
+    assert [False, True, False] == ["33:33:00:00:00:01" in listed for listed in groups]
 
 
 def test_socket_on_a_missing_interface_is_refused(segment: Segment) -> None:

@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,9 +18,14 @@ from carp.options import scan
 from nsfix import ip, namespace, require_namespaces, wait_for
 from require import require
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 BASE = ["-i", "v0", "-s", "10.9.0.1", "-v", "7", "-p", "love", "-a", "10.9.0.9"]
 
-# Every option that is not in BASE, and other spellings of those that are; FILE is replaced by a script, PASS by a file.
+# Every option that is not in BASE, and other spellings of those that are. FILE stands for a script, PASS for
+# a password file.
 CHOICES = [
     ["--interface=v0"],
     ["--src", "10.9.0.1"],
@@ -85,7 +89,10 @@ def _kill_all(net: str) -> None:
 def _ucarp_starts(net: str, words: list[str]) -> bool:
     """Start ucarp and return whether it takes part; end it."""
     process = subprocess.Popen(
-        ["ip", "netns", "exec", net, "ucarp", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["ip", "netns", "exec", net, "ucarp", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     try:
@@ -100,6 +107,7 @@ def _ucarp_starts(net: str, words: list[str]) -> bool:
 
 
 @pytest.mark.root
+@pytest.mark.slow
 def test_every_pair_of_options_that_ucarp_takes_is_taken(net: str, files: dict[str, str]) -> None:
     """Whatever pair of options ucarp starts with, our command line is correct with it."""
     taken, refused = 0, []
@@ -153,7 +161,10 @@ def test_the_background_process_takes_part_and_leaves_nothing(net: str, tmp_path
     """-B returns 0, the process holds the address, and on SIGTERM with --release the address is gone."""
     words = [*BASE, "-B", "-f", "none", "--release", "--state-dir", str(tmp_path)]
     done = subprocess.run(
-        ["ip", "netns", "exec", net, sys.executable, "-m", "carp", *words], check=False, timeout=20, cwd=tmp_path
+        ["ip", "netns", "exec", net, sys.executable, "-m", "carp", *words],
+        check=False,
+        timeout=20,
+        cwd=tmp_path,
     )
     assert 0 == done.returncode
     (pid,) = map(int, ip("netns", "pids", net).split())

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from carp import rtnl
 from carp.lab.client import Prober
 from carp.lab.network import Lan
 from carp.lab.node import cont, kill, module_environment, stop
 from carp.netlink import Netlink
+from nsfix import ip
 from require import require
 from sniffer import Sniffer
 
@@ -53,6 +55,7 @@ class Program:
         self.argv = list(argv)
         self.process: Process | None = None
         self.started_at = 0.0
+        self.logged_before = 0
         log.touch()
 
     @property
@@ -63,6 +66,7 @@ class Program:
 
     def start(self) -> Self:
         """Start it; ``started_at`` becomes the time of that."""
+        self.logged_before = self.log.stat().st_size
         with self.log.open("ab") as log:
             self.started_at = time.monotonic()
             self.process = self.node.popen(
@@ -100,9 +104,14 @@ class Program:
         """What it has printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def wait_text(self, part: str, seconds: float = 10.0, *, after: int = 0) -> None:
-        """Wait until it has printed a text, from a length of its log on."""
-        wait_until(lambda: part in self.text[after:], seconds, f"{self.node.name} prints {part!r}", self)
+    @property
+    def text_of_this_run(self) -> str:
+        """What it has printed since its last start."""
+        return self.log.read_bytes()[self.logged_before :].decode(errors="replace")
+
+    def wait_text(self, part: str, seconds: float = 10.0) -> None:
+        """Wait until it has printed a text in this run."""
+        wait_until(lambda: part in self.text_of_this_run, seconds, f"{self.node.name} prints {part!r}", self)
 
 
 class Daemon(Program):
@@ -127,8 +136,10 @@ class Daemon(Program):
         return len(self.lines())
 
     def state(self, vhost: str | None = None) -> str:
-        """Return the state that it logged last; INIT before that."""
-        changes = self.events("state", vhost=vhost)
+        """Return the state that it logged last in this run; INIT before that."""
+        whole, _, _ = self.text_of_this_run.rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+        changes = [each for each in lines if each["event"] == "state" and vhost in (None, each["vhost"])]
         return str(changes[-1]["new"]) if changes else "INIT"
 
     def wait_state(self, state: str, seconds: float = 10.0, *, vhost: str | None = None) -> None:
@@ -163,13 +174,24 @@ class Daemon(Program):
 class Ucarp(Program):
     """Debian's ucarp, with scripts that add and delete the address."""
 
-    def wait_master(self, seconds: float = 10.0, *, after: int = 0) -> None:
-        """Wait until it says that it is master."""
-        self.wait_text("Switching to state: MASTER", seconds, after=after)
+    def state(self) -> str:
+        """Return the state that it logged last in this run; INIT before that."""
+        _, found, last = self.text_of_this_run.rpartition("Switching to state: ")
+        return last.split(maxsplit=1)[0] if found else "INIT"
 
-    def wait_backup(self, seconds: float = 10.0, *, after: int = 0) -> None:
-        """Wait until it says that it is backup."""
-        self.wait_text("Switching to state: BACKUP", seconds, after=after)
+    def wait_state(self, state: str, seconds: float = 10.0) -> None:
+        """Wait until the state is this one."""
+        wait_until(lambda: self.state() == state, seconds, f"{self.node.name} becomes {state}", self)
+
+    def master(self, seconds: float = 10.0) -> Self:
+        """Wait until it is master."""
+        self.wait_state("MASTER", seconds)
+        return self
+
+    def backup(self, seconds: float = 10.0) -> Self:
+        """Wait until it is backup."""
+        self.wait_state("BACKUP", seconds)
+        return self
 
 
 class Lab:
@@ -227,7 +249,7 @@ class Lab:
         self.configure(name, *vhosts)
         config, state = self.folder / f"{name}.yaml", self.folder / f"{name}.state"
         words = ["daemon", "--config", str(config), "--state-dir", str(state), "--json", *options]
-        return Daemon(self.node(name), self.folder / f"{name}.log", [*_program(patch), *words])
+        return Daemon(self.node(name), self._log(name), [*_program(patch), *words])
 
     def configure(self, name: str, *vhosts: dict[str, Any]) -> None:
         """Write the file that the node's daemon reads at its next start."""
@@ -239,7 +261,7 @@ class Lab:
         state = self.folder / f"{name}.state"
         words = ["-i", "eth0", "-v", "42", "-o", str(secret), "-a", address, "--json", "-f", "none"]
         words += ["--state-dir", str(state), *options]
-        return Daemon(self.node(name), self.folder / f"{name}.log", [*_program(""), *words])
+        return Daemon(self.node(name), self._log(name), [*_program(""), *words])
 
     def ucarp(self, name: str, *options: str, address: str = VIP, password: str = PASSWORD) -> Ucarp:
         """Return ucarp on a node, not started."""
@@ -250,7 +272,10 @@ class Lab:
         node = self.node(name)
         words = [str(program), "-i", "eth0", "-s", node.address, "-v", "42", "-p", password, "-a", address]
         words += ["-u", up, "-d", down, "-z", "-f", "none", *options]
-        return Ucarp(node, self.folder / f"{name}.log", words)
+        return Ucarp(node, self._log(name), words)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.{len(list(self.folder.glob('*.log')))}.log"
 
     def pair(self, *, options: Sequence[str] = (), **changes: Any) -> tuple[Daemon, Daemon]:
         """Return a running master on n1 and a running backup on n2 that has heard it."""
@@ -261,6 +286,7 @@ class Lab:
 
     def heard(self, daemon: Daemon) -> None:
         """Wait until a backup has heard a master, which ends its listening before a first claim."""
+        daemon.backup()
         wait_until(lambda: "last heard" in self.status(daemon), 5.0, "a backup hears the master", daemon)
 
     def status(self, daemon: Daemon) -> str:
@@ -291,6 +317,36 @@ def addresses(node: Node) -> list[Addr]:
 def found(node: Node, address: str = VIP) -> Addr | None:
     """Return what the kernel says about one address, None where it is not."""
     return next((a for a in addresses(node) if a.address == ipaddress.ip_address(address)), None)
+
+
+def add(node: Node, address: str, *, lifetime: int | None = None, proto: int = 0) -> None:
+    """Add an address to a node's eth0, with a lifetime in seconds and a mark."""
+    vip = ipaddress.ip_interface(address)
+    seconds = rtnl.FOR_EVER if lifetime is None else lifetime
+
+    def work() -> dict[int, int]:
+        netlink = Netlink()
+        try:
+            link = netlink.link("eth0")
+            assert link is not None
+            return netlink.submit(
+                [rtnl.set_address(link.ifindex, vip, lifetime=seconds, proto=proto, create=True)]
+            )
+        finally:
+            netlink.close()
+
+    assert {} == node.run_in(work)
+
+
+def delete(node: Node, address: str) -> None:
+    """Delete a host address from a node's eth0."""
+    length = 128 if ":" in address else 32
+    run_ip(node, "address", "del", f"{address}/{length}", "dev", "eth0")
+
+
+def run_ip(node: Node, *words: str) -> str:
+    """Run iproute2 inside a node and return what it prints."""
+    return ip("-n", node.namespace.name, *words)
 
 
 def holds(node: Node, address: str = VIP) -> bool:

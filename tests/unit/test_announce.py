@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,15 +53,21 @@ def test_nd_probe_is_what_scapy_builds() -> None:
     assert bytes(expected) == announce.nd_probe(MAC, V6)
 
 
-def arp(**fields: object) -> bytes:
+def arp(**fields: Any) -> bytes:
     """Build an ARP frame from another host."""
-    defaults = {"op": 2, "hwsrc": OTHER_TEXT, "psrc": str(V4), "hwdst": MAC_TEXT, "pdst": "10.1.1.1"}
+    defaults: dict[str, Any] = {
+        "op": 2,
+        "hwsrc": OTHER_TEXT,
+        "psrc": str(V4),
+        "hwdst": MAC_TEXT,
+        "pdst": "10.1.1.1",
+    }
     return bytes(Ether(dst=MAC_TEXT, src=OTHER_TEXT) / ARP(**(defaults | fields)))
 
 
-def nd(message: object, **fields: object) -> bytes:
+def nd(message: object, **fields: Any) -> bytes:
     """Build an ND frame from another host."""
-    defaults = {"src": str(V6), "dst": "ff02::1", "hlim": 255}
+    defaults: dict[str, Any] = {"src": str(V6), "dst": "ff02::1", "hlim": 255}
     return bytes(Ether(dst="33:33:00:00:00:01", src=OTHER_TEXT) / IPv6(**(defaults | fields)) / message)
 
 

@@ -12,9 +12,11 @@ HEAD = "import os, sys\nfrom carp.background import in_background\n"
 
 
 def _foreground(work: str) -> subprocess.CompletedProcess[str]:
-    """Run a process that goes to the background with this work; it ends when both have closed their output."""
+    """Run a process that goes to the background with this work, until both have closed their output."""
     code = f"{HEAD}def work(ready):\n{work}\nsys.exit(in_background(work))\n"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20
+    )
 
 
 def test_the_foreground_waits_until_ready() -> None:
@@ -29,7 +31,12 @@ def test_the_foreground_waits_until_ready() -> None:
     )
     code = f"{HEAD}def work(ready):\n{work}\nsys.exit(in_background(work))\n"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20, pass_fds=(writer,)
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        pass_fds=(writer,),
     )
     os.close(writer)
     with os.fdopen(reader) as pipe:
@@ -40,7 +47,13 @@ def test_the_foreground_waits_until_ready() -> None:
 
 @pytest.mark.parametrize(
     ("work", "code"),
-    [("    return 2", 2), ("    return 0", 0), ("    sys.exit(4)", 4), ("    sys.exit('no')", 1), ("    1 / 0", 1)],
+    [
+        ("    return 2", 2),
+        ("    return 0", 0),
+        ("    sys.exit(4)", 4),
+        ("    sys.exit('no')", 1),
+        ("    1 / 0", 1),
+    ],
 )
 def test_the_foreground_passes_on_the_exit_code(work: str, code: int) -> None:
     """A background process that ends before it is ready gives its exit code to the foreground."""
@@ -55,7 +68,10 @@ def test_an_error_is_shown() -> None:
 def test_a_killed_background_process_is_a_failure() -> None:
     """A process that is killed before it is ready fails in the foreground with a line of its own (B20)."""
     done = _foreground("    os.kill(os.getpid(), 9)")
-    assert (1, "carp: the process in the background ended before it had started\n") == (done.returncode, done.stderr)
+    assert (1, "carp: the process in the background ended before it had started\n") == (
+        done.returncode,
+        done.stderr,
+    )
 
 
 def test_the_verdict_is_given_once() -> None:

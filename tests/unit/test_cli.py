@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import types
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from carp import __version__, cli
 from carp import run as running
-from carp.core.config import VhostConfig
 from carp.core.errors import CarpError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from carp.core.config import VhostConfig
 
 BASE = ["-i", "lo", "-v", "7", "-a", "10.1.1.252", "-f", "none"]
 
@@ -48,7 +52,9 @@ def test_no_argument_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("usage: carp ")
 
 
-@pytest.mark.parametrize("words", [["--bogus"], ["-q"], ["--vhid"], ["-P", "stray"], ["frobnicate"], ["-v", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--bogus"], ["-q"], ["--vhid"], ["-P", "stray"], ["frobnicate"], ["-v", "0"]]
+)
 def test_a_mistake_is_exit_code_2(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Wrong words are told on standard error, each line begins with the command's name; exit code 2."""
     assert 2 == cli.main(words)

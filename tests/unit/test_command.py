@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address, ip_interface
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from carp.command import Command, command
 from carp.core.config import Fencing, PreemptMode, SealMode, TransportMode
 from carp.core.errors import ConfigErrors
 from carp.options import scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE = ["-v", "7", "-a", "10.1.1.252"]
 
@@ -38,7 +41,7 @@ def test_the_least_that_is_needed() -> None:
     assert config.fenced
     assert not config.scripts.on_exit
     assert ((), "/run/carp", "daemon") == (made.notes, made.state_dir, made.facility)
-    assert not (made.release or made.background or made.debug or made.json)
+    assert not any((made.release, made.background, made.debug, made.json))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,10 @@ def test_scripts_keep_their_place_in_the_background(tmp_path: Path, monkeypatch:
     """Relative paths are made absolute before the process changes its folder (ucarp's -B breaks them)."""
     monkeypatch.chdir(tmp_path)
     made = _command(*BASE, "-u", "up.sh", "-d", "./down.sh", "--state-dir", "state")
-    assert (str(tmp_path / "up.sh"), str(tmp_path / "down.sh")) == (made.config.scripts.up, made.config.scripts.down)
+    assert (str(tmp_path / "up.sh"), str(tmp_path / "down.sh")) == (
+        made.config.scripts.up,
+        made.config.scripts.down,
+    )
     assert str(tmp_path / "state") == made.state_dir
     assert f"--upscript (-u): '{tmp_path}/up.sh' is no program that can be run" in made.notes
 
@@ -140,7 +146,9 @@ def test_the_last_password_counts(tmp_path: Path) -> None:
     assert [f"{path} can be read by others (mode 0644): chmod 600 {path}"] == list(filed.notes)
     inline = _command(*BASE, "-o", str(tmp_path / "none"), "-p", "inline")
     assert b"inline" == inline.config.sign.password
-    assert ["every user of this host can see what --pass gives: better use --passfile FILE"] == list(inline.notes)
+    assert ["every user of this host can see what --pass gives: better use --passfile FILE"] == list(
+        inline.notes
+    )
 
 
 def test_no_script_inherits_the_password() -> None:

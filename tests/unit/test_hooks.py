@@ -5,16 +5,19 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from carp import hooks
-from carp.core.config import VhostConfig
 from carp.core.schema import parse_vhost
 from carp.hooks import Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from carp.core.config import VhostConfig
 
 LOG = logging.getLogger("carp.test.hooks")
 
@@ -27,15 +30,16 @@ class World:
         self.caplog = caplog
         self.hooks = Hooks(LOG)
 
-    def script(self, name: str, body: str) -> str:
+    def script(self, name: str, body: str, mode: int = 0o700) -> str:
         path = self.folder / name
         path.write_text(f"#!/bin/sh\ncd {self.folder}\n{body}\n")
-        path.chmod(0o700)
+        path.chmod(mode)
         return str(path)
 
     def config(self, up: str = "", down: str = "", **settings: Any) -> VhostConfig:
-        scripts = {"up": up, "down": down, **{k: settings.pop(k) for k in ("argument", "timeout") if k in settings}}
-        data = {
+        scripts: dict[str, Any] = {"up": up, "down": down}
+        scripts |= {key: settings.pop(key) for key in ("argument", "timeout") if key in settings}
+        data: dict[str, Any] = {
             "name": "eth0.7",
             "vhid": 7,
             "interface": "eth0",
@@ -60,13 +64,13 @@ class World:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 (files and processes set no event)
                 await asyncio.sleep(0.002)
 
 
 @pytest.fixture
 def world(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> World:
-    # Earlier tests may have set the parent logger up for a process.
+    """Make a world whose log is seen even after a test that set the parent logger up for a process."""
     monkeypatch.setattr(logging.getLogger("carp"), "propagate", True)
     caplog.set_level(logging.DEBUG, LOG.name)
     return World(tmp_path, caplog)
@@ -91,7 +95,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_arguments_are_ucarps(world: World) -> None:
-    """A script gets interface, address without length and the argument as one word; once per address, in order."""
+    """A script gets interface, bare address and the argument as one word; once per address, in order."""
 
     async def scene() -> None:
         up = world.script("up", 'for a in "$@"; do printf "<%s>" "$a"; done >> called')
@@ -160,8 +164,7 @@ def test_a_script_that_cannot_run_is_an_error(world: World) -> None:
     async def scene() -> None:
         missing = str(world.folder / "missing")
         assert not await world.run(world.config(missing))
-        plain = world.script("plain", "exit 0")
-        os.chmod(plain, 0o600)
+        plain = world.script("plain", "exit 0", mode=0o600)
         assert not await world.run(world.config(plain))
         called = "eth0 10.1.1.252: cannot be run:"
         reasons = [f"{missing} {called} No such file or directory", f"{plain} {called} Permission denied"]
@@ -175,7 +178,10 @@ def test_a_hanging_script_is_ended_with_its_children(world: World, monkeypatch: 
     monkeypatch.setattr(hooks, "TERM_GRACE", 0.3)
 
     async def scene() -> None:
-        up = world.script("up", "trap 'echo t >> term' TERM\n(trap '' TERM; sleep 60) &\necho $! > child\nsleep 60\nsleep 60")
+        up = world.script(
+            "up",
+            "trap 'echo t >> term' TERM\n(trap '' TERM; sleep 60) &\necho $! > child\nsleep 60\nsleep 9",
+        )
         start = time.monotonic()
         assert not await world.run(world.config(up, timeout="200ms"))
         assert 0.4 < time.monotonic() - start < 3
@@ -208,7 +214,9 @@ def test_a_flood_is_cut(world: World, body: str) -> None:
     async def scene() -> None:
         up = world.script("up", body)
         assert await world.run(world.config(up))
-        assert [f"{up} eth0 10.1.1.252: prints too much, the rest is not logged"] == world.logged(logging.WARNING)
+        assert [f"{up} eth0 10.1.1.252: prints too much, the rest is not logged"] == world.logged(
+            logging.WARNING
+        )
         assert len(world.logged(logging.INFO)) <= 101
         assert sum(map(len, world.logged(logging.INFO))) < 8192 + 101 * (len(up) + 20)
 
@@ -315,18 +323,24 @@ def test_drain_kills_what_takes_too_long(world: World) -> None:
     play(scene())
 
 
-def test_a_script_inherits_the_environment_and_no_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script sees the environment and three descriptors, is in its own session, and reads an empty input."""
+def test_a_script_inherits_the_environment_and_no_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script has our environment, no file of ours, an empty input and a session of its own."""
     monkeypatch.setenv("CARP_TEST", "seen")
 
     async def scene() -> None:
         reader, writer = os.pipe()
         os.set_inheritable(writer, True)
-        up = world.script("up", "echo $CARP_TEST; ls -l /proc/self/fd | grep -c pipe; cat; ps -o sid= -p $$; echo $$")
+        up = world.script(
+            "up", "echo $CARP_TEST; ls -l /proc/self/fd | grep -c pipe; cat; ps -o sid= -p $$; echo $$"
+        )
         assert await world.run(world.config(up))
         os.close(reader)
         os.close(writer)
-        seen, pipes, session, pid = (line.removeprefix(f"{up}: ").strip() for line in world.logged(logging.INFO)[1:])
+        seen, pipes, session, pid = (
+            line.removeprefix(f"{up}: ").strip() for line in world.logged(logging.INFO)[1:]
+        )
         # `ls` has two pipes: its output to grep, and the script's standard error.
         assert ("seen", "2", pid) == (seen, pipes, session)
 

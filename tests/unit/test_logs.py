@@ -6,13 +6,16 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from carp import logs
 from carp.logs import Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LOG = logging.getLogger("carp.test")
 FIELDS = {"fields": {"vhost": "eth0.7", "event": "state", "old": "BACKUP"}}
@@ -28,8 +31,15 @@ def _restore() -> Iterator[None]:
     logger.handlers[:], logger.level, logger.propagate = kept
 
 
-def _setup(*, json: bool = False, debug: bool = False, facility: str | None = None, daemon: bool = False) -> None:
+def _setup(
+    *, json: bool = False, debug: bool = False, facility: str | None = None, daemon: bool = False
+) -> None:
     logs.setup(json=json, debug=debug, facility=facility, daemon=daemon)
+
+
+def _flood(log: Callable[..., None], lines: int) -> None:
+    for _ in range(lines):
+        log("%s", "x" * 900)
 
 
 def test_text_goes_where_ucarps_goes(capfd: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +108,7 @@ def test_a_stuck_reader_delays_nothing_and_is_told_what_it_missed() -> None:
     os.close(writer)
     try:
         _setup()
-        worker = threading.Thread(target=lambda: [LOG.warning("%s", "x" * 900) for _ in range(200)])
+        worker = threading.Thread(target=_flood, args=(LOG.warning, 200))
         worker.start()
         worker.join(10)
         assert not worker.is_alive()
@@ -146,13 +156,15 @@ def test_a_full_syslog_delays_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "log"))
         _setup(facility="daemon", daemon=True)
-        worker = threading.Thread(target=lambda: [LOG.info("%s", "x" * 900) for _ in range(2000)])
+        worker = threading.Thread(target=_flood, args=(LOG.info, 2000))
         worker.start()
         worker.join(10)
         assert not worker.is_alive()
 
 
-@pytest.mark.parametrize("name", ["daemon", "auth", "authpriv", "security", "user", "local0", "local7", "none"])
+@pytest.mark.parametrize(
+    "name", ["daemon", "auth", "authpriv", "security", "user", "local0", "local7", "none"]
+)
 def test_ucarps_facilities_are_known(name: str) -> None:
     """The facilities that ucarp names are known."""
     assert name in logs.FACILITIES

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from carp.core.errors import ConfigError
 from carp.passfile import read_password_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _file(folder: Path, content: bytes, mode: int = 0o600) -> str:
@@ -37,7 +40,9 @@ def test_a_file_that_others_can_read_is_pointed_out(tmp_path: Path, mode: int, n
     """A password file that group or world can read gets a note that names its mode."""
     path = _file(tmp_path, b"love\n", mode)
     _, notes = read_password_file(path)
-    assert ([f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"] if noted else []) == list(notes)
+    assert ([f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"] if noted else []) == list(
+        notes
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n", b"\nlove\n"])
