@@ -176,7 +176,7 @@ def set_address(
 
     The kernel makes no route for it (noprefixroute) and an IPv6 address is usable at once (nodad). Without
     `create` Linux creates a missing address all the same: NLM_F_REPLACE alone is no protection.
-    Where CPUs tick, Linux removes the address between 0.02 s before and 1.15 s after the end of its lifetime; the
+    Where CPUs tick, Linux removes the address between 0.02 s before and 1.15 s after its lifetime's end; the
     check is deferrable work, so on an idle CPU it waits for the next tick (seen: 1.5 s after).
     Raises ValueError for a lifetime outside 1-4294967295 or a proto outside 0-255.
     """

@@ -112,9 +112,9 @@ class Runner:
         vhost = member.vhost
         config = vhost.config
         claims = vhost.lease() is None
-        if not self._is_fresh(member):
+        if config.fenced and not self._is_fresh(member):
             problem = member.problem if member.sent_at is None else "stopped between advert and address"
-            return self._claim_failed(member, problem) if claims and config.fenced else True
+            return self._claim_failed(member, problem) if claims else True
         lifetime = config.timing.lifetime() if config.fenced else None
         began = self._clock.now()
         problem = member.port.hold(config.addresses, lifetime) or ""
@@ -124,7 +124,7 @@ class Runner:
             return self._claim_failed(member, problem or "stopped while adding the address")
         if self._lapsed(member):
             return False
-        if lifetime is not None:
+        if lifetime is not None and not problem:
             vhost.renewed(began, lifetime)
         return True
 
@@ -136,14 +136,19 @@ class Runner:
         if self._lapsed(member):
             return False
         began = self._clock.now()
-        member.port.hold(member.vhost.config.addresses, CEDED_LIFETIME, ceded=True)
+        problem = member.port.hold(member.vhost.config.addresses, CEDED_LIFETIME, ceded=True)
         if self._lapsed(member):
             return False
-        member.vhost.renewed(began, CEDED_LIFETIME)
+        if problem is None:
+            member.vhost.renewed(began, CEDED_LIFETIME)
         return True
 
     def _leave(self, member: Member, expires: float) -> bool:
         config = member.vhost.config
+        # The vhost is no master any more, so `_send` cannot see that its lease is over.
+        if self._clock.now() > expires:
+            return True
+        self._send(member)
         if config.fenced and self._is_fresh(member) and self._clock.now() <= expires:
             member.port.hold(config.addresses, config.timing.lifetime())
             if self._clock.now() > expires:
@@ -168,8 +173,9 @@ class Runner:
                 member.vhost.renewed(began, member.vhost.config.timing.lifetime())
 
     def _may_renew(self, member: Member) -> bool:
-        if member.sent_at is None:
+        # Without a lease it let go since: not even the repeated advert is due then.
+        if member.sent_at is None or member.vhost.lease() is None:
             return False
         if not self._is_fresh(member) and not self._send(member):
             return False
-        return self._is_fresh(member) and not self._lapsed(member) and member.vhost.lease() is not None
+        return self._is_fresh(member) and not self._lapsed(member)

@@ -64,7 +64,7 @@ class Memory:
             reserved = int(stored["reserved"])
             newest = None if stored["newest"] is None else int(stored["newest"])
             floors = {str(source): int(floor) for source, floor in stored["floors"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return Seal()
         if age > _FORGET_AFTER:
             return Seal()

@@ -46,14 +46,15 @@ class Backup:
         now: float,
         *,
         dead_time: float,
+        extra: float = 0.0,
         hold: float = 0.0,
     ) -> None:
-        """``hold``: s for which we do not preempt, after stepping down."""
+        """``extra``: s added to the first dead time; ``hold``: s for which we do not preempt."""
         self.config = config
         self.heard_at = now
         self._chance = chance
         self._dead_time = dead_time
-        self._dead_at = now + dead_time
+        self._dead_at = now + dead_time + extra
         self._hold_until = now + hold
         self._takeover: Takeover | None = None
         self._worse_since: float | None = None

@@ -152,9 +152,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Leave the addresses to the kernel with a fresh lifetime, if the advert before it was sent.
+    """Send one ordinary advert and leave the addresses to the kernel with a fresh lifetime.
 
-    Not after ``expires``, the end of the lease so far: that would bring back what the kernel took away.
+    Neither after ``expires``, the end of the lease so far: that would bring back what the kernel took away.
     """
 
     expires: float

@@ -34,6 +34,8 @@ class Others:
         """Whether the master heard last sends from ``source``."""
         return self.master is not None and source in self.master.sources
 
-    def have_our_interval(self, *, besides: Address | None = None) -> bool:
-        """Whether anybody but ``besides`` was heard with our interval, and so may act when we do."""
-        return bool(self._rivals) and self._rivals != {besides}
+    def have_our_interval(self, *, besides_master: bool = False) -> bool:
+        """Whether anybody, or anybody but the master, was heard with our interval and may act when we do."""
+        if besides_master and self.master is not None:
+            return not self._rivals.issubset(self.master.sources)
+        return bool(self._rivals)

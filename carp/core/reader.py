@@ -74,13 +74,13 @@ class Reader:
             return value
         return low if default is None else default
 
-    def text(self, key: str, default: str = "") -> str:
-        """Return a string."""
+    def text(self, key: str, default: str = "", *, secret: bool = False) -> str:
+        """Return a string; a ``secret`` never stands in an error."""
         value = self.raw(key)
         if value is None:
             return default
         if not isinstance(value, str):
-            self.fail(key, value, "is not a text")
+            self.fail(key, None if secret else value, "is not a text: put it into quotes")
             return default
         return value
 

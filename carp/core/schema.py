@@ -50,7 +50,11 @@ def parse_vhost(
 def _vhost(reader: Reader, read_password: Callable[[str], bytes] | None) -> c.VhostConfig:
     name = reader.text("name")
     if not _NAME.fullmatch(name):
-        reader.fail("name", name or None, "must be 1 to 63 letters, digits, '-', '_' or '.'")
+        reader.fail(
+            "name",
+            name or None,
+            "must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends",
+        )
     timing = _timing(reader)
     accept = tuple(
         _credentials(Reader(item, reader.field(f"accept[{i}]"), reader.errors), read_password, finish=True)
@@ -189,10 +193,10 @@ def _credentials(
     reader: Reader, read_password: Callable[[str], bytes] | None, *, finish: bool = False
 ) -> c.Credentials:
     addresses = _addresses(reader)
-    inline, path = reader.text("password"), reader.text("passwordFile")
+    inline, path = reader.text("password", secret=True), reader.text("passwordFile")
     if finish:
         reader.finish()
-    key, password = "password", inline.encode()
+    key, password = "password", inline.encode(errors="surrogatepass")
     if bool(inline) == bool(path):
         problem = "is required: exactly one of password and passwordFile"
         reader.fail("password", None, problem if not inline else "and passwordFile exclude each other")

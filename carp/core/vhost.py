@@ -166,7 +166,7 @@ class Vhost:
                 return self._let_go(Cause.CLAIM_FAILED, now)
             case ev.Stalled() if master.lapsed(now):
                 return self._let_go(Cause.LEASE_LAPSED, now)
-            case ev.AddressGone() if master.leaving is None:
+            case ev.AddressGone() if master.leaving is None and self.config.manage:
                 return (ev.Send(), ev.Hold(), ev.Announce())
             case ev.ScriptEnded() if not self.config.manage:
                 return (ev.Announce(),)
@@ -194,7 +194,9 @@ class Vhost:
         return ev.Changed(old, self.state, cause, peer)
 
     def _become_backup(self, now: float, *, extra: float = 0.0, hold: float = 0.0) -> Backup:
-        self._backup = Backup(self.config, self._chance, now, dead_time=self.dead_time() + extra, hold=hold)
+        self._backup = Backup(
+            self.config, self._chance, now, dead_time=self.dead_time(), extra=extra, hold=hold
+        )
         return self._backup
 
     def _link(self, event: ev.LinkUp | ev.LinkDown | ev.Resume, now: float) -> Sequence[Effect]:
@@ -282,7 +284,7 @@ class Vhost:
             return
         self.others.note(advert, source, now, self.config.timing, sealed=sealed)
         others = self.others
-        rivals = others.have_our_interval(), others.have_our_interval(besides=source)
+        rivals = others.have_our_interval(), others.have_our_interval(besides_master=True)
         backup.hear(own, advert, source, now, rivals=rivals)
 
     def _hear_as_master(
@@ -359,10 +361,10 @@ class Vhost:
         """Finish a stop: delete where a successor holds the addresses, else leave them to the fence."""
         leaving, scripts = master.leaving, self.config.scripts
         gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
-        last: tuple[Effect, ...] = () if gone else (ev.Send(),)
-        if self.config.manage:
-            expires = NEVER if master.renewed_at is None else master.renewed_at + master.lease_seconds
-            last += (ev.Release(self.config.addresses) if gone else ev.Leave(expires),)
+        expires = NEVER if master.renewed_at is None else master.renewed_at + master.lease_seconds
+        last: tuple[Effect, ...] = () if gone else (ev.Leave(expires),)
+        if self.config.manage and (gone or not self.config.fenced):
+            last += (ev.Release(self.config.addresses),)
         if gone or scripts.on_exit:
             last += (ev.Script(up=False),)
         self.stopped = True
@@ -391,6 +393,9 @@ class Vhost:
         added = set(self.config.addresses) - set(old.addresses)
         removed = tuple(a for a in old.addresses if a not in self.config.addresses)
         release = (ev.Release(removed),) if removed and old.manage else ()
-        if not self.config.manage or not (added or self.config.fencing is not old.fencing):
+        if not self.config.fenced:
+            master.renewed_at = None
+        same = (self.config.fencing, self.config.manage) == (old.fencing, old.manage)
+        if not self.config.manage or (same and not added):
             return release
         return (*release, ev.Send(), ev.Hold(), *master.announce(now))

@@ -23,7 +23,7 @@ def load(path: str) -> tuple[list[VhostConfig], list[str]]:
         data = yaml.load(Path(path).read_bytes(), Loader=loader)  # noqa: S506 (a safe loader)
     except OSError as error:
         raise ConfigErrors([ConfigError("--config", path, f"cannot be read: {error.strerror}")]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
         problem = "is no YAML: " + " ".join(str(error).split())
         raise ConfigErrors([ConfigError("--config", path, problem)]) from None
     return parse(data)
@@ -49,7 +49,8 @@ def parse(data: object) -> tuple[list[VhostConfig], list[str]]:
     reader.finish()
     if not errors and not configs:
         errors.append(ConfigError("vhosts", None, "is required: a list of at least one vhost"))
-    errors.extend(_duplicates(configs))
+    if not errors:
+        errors.extend(_duplicates(configs))
     if errors:
         raise ConfigErrors(errors)
     return configs, notes

@@ -1,0 +1,454 @@
+"""A process on a simulated machine: the real Vhost and Runner, and around them what carp/engine.py does.
+
+Same order as there: the lease is judged first, then packets are read, then timers fire. Idle wake-ups that
+would change nothing are left out; the stall detector sees the gaps that it would see with them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from carp.core import events as ev
+from carp.core.seal import Seal
+from carp.core.transitions import State
+from carp.core.vhost import NEVER, Vhost
+from carp.fence import RESUME_GRACE
+from carp.netlink import PROTO_CEDED, PROTO_HELD
+from carp.runner import Member, Runner
+from simulation_host import Killed, Stored
+from simulation_world import Packet, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import VhostConfig, Vip
+    from simulation_host import Host
+
+MAX_PATIENCE: Final = 0.5
+LATE: Final = 0.005
+REWRITE_AFTER: Final = 60.0
+HOUSEKEEPING: Final = 10.0
+"""s; the engine's 0.25 s is far more often than its work needs."""
+
+
+class Clock:
+    """The machine's clocks, with a fault before and after each look."""
+
+    def __init__(self, host: Host) -> None:
+        """``host`` owns the clocks."""
+        self._host = host
+
+    def now(self) -> float:
+        """Return the monotonic time."""
+        host = self._host
+        if host.trip is None:
+            return host.local()
+        host.boundary("now")
+        time = host.local()
+        host.boundary("now")
+        return time
+
+    def wall(self) -> float:
+        """Return the time of day."""
+        host = self._host
+        if host.trip is None:
+            return host.wall()
+        host.boundary("wall")
+        time = host.wall()
+        host.boundary("wall")
+        return time
+
+
+class Port:
+    """The way to the simulated interface and kernel; every call may be the last."""
+
+    ifindex = 2
+
+    def __init__(self, process: Process) -> None:
+        """Without interface until attached."""
+        self.attached = False
+        self.probes_lost = 0
+        self._process = process
+        self._host = process.host
+        self._world = process.host.world
+
+    def send(self, packets: Sequence[tuple[Address, bytes]]) -> str | None:
+        """Multicast each packet."""
+        host = self._host
+        if not self.attached:
+            return "no interface"
+        host.boundary("send")
+        if host.send_error or not host.link:
+            return host.send_error or "link is down"
+        # The whole call counts as one instant: the kernel takes all packets or the process was stopped before.
+        self._world.checks.sent(host, packets)
+        host.boundary("send")
+        return None
+
+    def hold(self, vips: Sequence[Vip], lifetime: int | None, *, ceded: bool = False) -> str | None:
+        """Add or refresh addresses."""
+        host = self._host
+        host.boundary("hold")
+        if not self.attached or host.kernel_error:
+            return "refused"
+        host.kernel.set(vips, lifetime, PROTO_CEDED if ceded else PROTO_HELD)
+        host.boundary("hold")
+        return None
+
+    def release(self, vips: Sequence[Vip]) -> None:
+        """Delete addresses."""
+        if self.attached:
+            self._host.boundary("release")
+            for vip in vips:
+                self._host.kernel.delete(vip.ip, "deleted")
+            self._host.boundary("release")
+
+    def announce(self, vips: Sequence[Vip]) -> None:
+        """Cost nothing: who holds an address is looked up in the kernels."""
+        self._host.boundary("announce")
+
+    def probe(self, vips: Sequence[Vip]) -> None:
+        """Ask all kernels in reach."""
+        self._host.boundary("probe")
+        if self.attached:
+            lost = [self._world.network.probe(self._host, vip.ip) for vip in vips]
+            self.probes_lost = self.probes_lost + 1 if any(lost) else 0
+        self._host.boundary("probe")
+
+    def script(self, *, up: bool) -> None:
+        """Run none."""
+        self._host.boundary("script")
+
+
+class Renewals:
+    """The kernel as the runner sees it."""
+
+    def __init__(self, host: Host) -> None:
+        """``host`` owns the kernel."""
+        self._host = host
+
+    def renew(self, leases: Sequence[tuple[int, Sequence[Vip], int]]) -> set[int]:
+        """Renew all, or refuse all."""
+        host = self._host
+        host.boundary("renew")
+        if host.kernel_error:
+            return set(range(len(leases)))
+        for _, vips, lifetime in leases:
+            host.kernel.set(vips, lifetime, PROTO_HELD)
+        host.boundary("renew")
+        return set()
+
+
+class Watcher:
+    """Passes on what a vhost reports."""
+
+    def __init__(self, host: Host) -> None:
+        """``host`` is whose vhost it is."""
+        self._host = host
+
+    def saw(self, vhost: Vhost, effect: ev.Effect) -> None:
+        """Trace everything, check state changes."""
+        host = self._host
+        match effect:
+            case ev.Changed(old, new, cause, peer):
+                host.world.say(host.name, f"{old} -> {new} by {cause}" + (f" ({peer})" if peer else ""))
+                host.world.checks.changed(host, effect)
+            case ev.Notice(code, text):
+                host.world.say(host.name, f"notice {code}: {text}")
+
+    def send_failed(self, vhost: Vhost, problem: str) -> None:
+        """Trace it."""
+        self._host.world.say(self._host.name, f"advert not sent: {problem}")
+
+
+class Process:
+    """One run of the daemon with one vhost."""
+
+    def __init__(self, host: Host) -> None:
+        """Read the disk; `start` does the rest."""
+        self.host = host
+        self.world = host.world
+        self.clock = Clock(host)
+        self.port = Port(self)
+        self.runner = Runner(self.clock, Renewals(host), Watcher(host))
+        config, stored = host.config, host.stored
+        seal = Seal() if stored is None else Seal(stored.reserved, stored.reserved, stored.newest, dict(stored.floors))
+        self._proven = stored is not None and stored.proof == _proof(config)
+        vhost = Vhost(config, chance=host.world.rng.random, seal=seal, now=host.local())
+        self.member = Member(vhost, self.port)
+        self._packets: list[Packet] = []
+        self._kernel_news: list[Address] = []
+        self._answers: list[tuple[Address, bytes]] = []
+        self._orders: list[ev.Event] = []
+        self._link_news = False
+        self._busy = False
+        self._awake_at = host.local()
+        self._armed_at = NEVER
+        self._alarm_at = NEVER
+        self._housekeeping_at = 0.0
+        self._written_at = 0.0
+        timing = config.timing
+        self._patience = min(MAX_PATIENCE, timing.dead_time() / 4, timing.lifetime() / 4)
+
+    @property
+    def vhost(self) -> Vhost:
+        """The machine under test."""
+        return self.member.vhost
+
+    # --- what happens to a process -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin as the daemon does: write the floors, look at the links."""
+        self.world.say(self.host.name, "starts")
+        self._turn(self._begin)
+
+    def arrived(self, packet: Packet) -> None:
+        """Let a packet wait in the socket."""
+        self._packets.append(packet)
+        self._turn(self._on_packets)
+
+    def told(self, address: Address, mac: bytes) -> None:
+        """Let an answer to a probe wait in the socket."""
+        self._answers.append((address, mac))
+        self._turn(self._on_answers)
+
+    def kernel_said(self, address: Address) -> None:
+        """Let the news of a deleted address wait."""
+        self._kernel_news.append(address)
+        self.world.at(self.world.now, self.wake)
+
+    def link_changed(self) -> None:
+        """Let the news of a link wait."""
+        self._link_news = True
+        self.wake()
+
+    def order(self, event: ev.Event) -> None:
+        """Let a signal or a command wait."""
+        self._orders.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Take turns until nothing waits; the order of what is ready is any."""
+        if self._busy or self.host.stopped or self.host.process is not self:
+            return
+        ready: list[Callable[[], None]] = []
+        for waits, turn in (
+            (self._packets, self._on_packets), (self._answers, self._on_answers),
+            (self._kernel_news or self._link_news, self._on_monitor), (self._orders, self._on_orders),
+            (self.host.local() >= self._armed_at, self._on_timer),
+        ):  # fmt: skip
+            if waits:
+                ready.append(turn)
+        if len(ready) > 1:
+            self.world.rng.shuffle(ready)
+        for turn in ready:
+            self._turn(turn)
+
+    def _turn(self, do: Callable[[], None]) -> None:
+        host = self.host
+        if self._busy or host.stopped or host.process is not self:
+            return
+        self._busy = True
+        try:
+            do()
+        except Killed:
+            return
+        except Violation:
+            raise
+        except Exception as error:
+            msg = f"(6) {host.name} raised {error!r}"
+            raise Violation(msg) from error
+        finally:
+            self._busy = False
+        self.world.checks.turn_ended(host)
+        if self.vhost.stopped:
+            self.world.say(host.name, "exits")
+            host.gone()
+        elif self._packets or self._answers or self._kernel_news or self._link_news or self._orders:
+            self.world.at(self.world.now, self.wake)
+
+    def _alarm(self, due: float) -> None:
+        if due != self._alarm_at or self.host.process is not self:
+            return
+        self._alarm_at = NEVER
+        if self.host.local() >= self._armed_at:
+            self.wake()
+        else:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Plan a look at the timer; one that is early only looks again."""
+        due = self.host.virtual(self._armed_at)
+        if due < self._alarm_at:
+            self._alarm_at = due
+            self.world.at(due, self._alarm, due)
+
+    # --- the engine's turns ------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._remember()
+        self._settle()
+        self._after_events()
+
+    def _enter(self) -> float:
+        now = self.clock.now()
+        # Idle wake-ups, left out here, come at least every half patience while we are not stopped.
+        last = now if not self.host.stopped_at >= -1e300 else self._last_awake(now)
+        self._awake_at = now
+        if now - last > self._patience:
+            self._after_stall()
+        return now
+
+    def _last_awake(self, now: float) -> float:
+        host = self.host
+        local_stop = now - (host.world.now - host.stopped_at) * host.rate
+        if local_stop < self._awake_at - 60 or host.resumed_at < host.stopped_at:
+            return now
+        resumed = now - (host.world.now - host.resumed_at) * host.rate
+        if resumed <= self._awake_at:
+            return now
+        return max(self._awake_at, local_stop - host.world.rng.random() * self._patience / 2)
+
+    def _after_stall(self) -> None:
+        self.world.say(self.host.name, "notices a stall")
+        if self.vhost.state is State.MASTER:
+            self.runner.handle(self.member, ev.Stalled())
+        self._drain(stalled=True)
+        if self.vhost.state is State.BACKUP:
+            self.runner.handle(self.member, ev.Stalled())
+
+    def _on_timer(self) -> None:
+        now = self._enter()
+        if now - self._armed_at > LATE:
+            self._drain()
+        self._tick(now)
+
+    def _on_packets(self) -> None:
+        self._enter()
+        self._drain()
+        self.runner.flush()
+        now = self.clock.now()
+        if now >= self._armed_at:
+            self._tick(now)
+        else:
+            self._rearm(now)
+
+    def _on_orders(self) -> None:
+        self._enter()
+        orders, self._orders = self._orders, []
+        for event in orders:
+            self.world.say(self.host.name, f"told {_brief(event)}")
+            if isinstance(event, ev.Reconfigure):
+                self.host.config = event.config
+            self.runner.handle(self.member, event)
+            if isinstance(event, ev.Reconfigure):
+                self._remember()
+        self._after_events()
+
+    def _on_answers(self) -> None:
+        self._enter()
+        answers, self._answers = self._answers, []
+        for address, mac in answers:
+            self.runner.handle(self.member, ev.Answered(address, mac))
+        self._after_events()
+
+    def _on_monitor(self) -> None:
+        self._enter()
+        news, self._kernel_news = self._kernel_news, []
+        addresses = {vip.ip for vip in self.vhost.config.addresses}
+        for address in news:
+            if self.port.attached and self.vhost.holds and address in addresses:
+                self.runner.handle(self.member, ev.AddressGone(address))
+        if self._link_news:
+            self._link_news = False
+            self._settle()
+        self._after_events()
+
+    def _tick(self, now: float) -> None:
+        if self.vhost.deadline() <= now:
+            if self.vhost.state is State.MASTER and self.port.attached and not self.host.link:
+                self._detach("no carrier")
+            self.runner.run(self.member, self.vhost.tick(now))
+        self._after_events()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING
+            if not self.port.attached and not self.vhost.stopped and self.host.link:
+                self._settle()
+                self._after_events()
+            if self.vhost.signer.seal.is_low(self.clock.wall()) or now - self._written_at > REWRITE_AFTER:
+                self._remember()
+
+    def _after_events(self) -> None:
+        self.runner.flush()
+        self._rearm(self.clock.now())
+
+    def _rearm(self, now: float) -> None:
+        self._armed_at = min(self.vhost.deadline(), max(now, self._housekeeping_at))
+        self._set_alarm()
+
+    def _drain(self, *, stalled: bool = False) -> None:
+        packets, self._packets = self._packets, []
+        vhost, checks = self.vhost, self.world.checks
+        for packet in packets:
+            if packet.advert.vhid != vhost.config.vhid or (stalled and vhost.state is State.BACKUP):
+                continue
+            effects = vhost.handle(ev.Heard(packet.advert, packet.source), self.clock.now())
+            if effects and isinstance(effects[0], ev.Dropped):
+                checks.dropped(self.host, packet, effects[0].reason)
+                continue
+            checks.heard(self.host, packet)
+            if effects:
+                self.runner.run(self.member, effects)
+
+    # --- links, disk ---------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        host = self.host
+        shown = {vip.ip: host.kernel.reported(vip.ip) for vip in self.vhost.config.addresses}
+        host.boundary("inventory")
+        if self.vhost.stopped:
+            return
+        if not host.link:
+            self._detach("no carrier")
+        elif not self.port.attached:
+            self.port.attached = True
+            self._start(shown)
+
+    def _detach(self, reason: str) -> None:
+        self.runner.handle(self.member, ev.LinkDown(reason))
+        self.port.attached = False
+
+    def _start(self, shown: dict[Address, tuple[int, int] | None]) -> None:
+        """Resume a proven lease, else clean up and begin as backup (carp/slots.py)."""
+        config, host = self.vhost.config, self.host
+        left = [vip for vip in config.addresses if shown[vip.ip] is not None]
+        proven = config.fenced and self._proven
+        if proven and all(s is not None and s[0] == PROTO_HELD and s[1] >= 1 for s in shown.values()):
+            expires = self.clock.now() + RESUME_GRACE
+            self.runner.handle(self.member, ev.Resume(host.sources, expires))
+            return
+        if left:
+            self.port.release(left)
+        self.runner.handle(self.member, ev.LinkUp(host.sources))
+
+    def _remember(self) -> None:
+        host, seal = self.host, self.vhost.signer.seal
+        host.boundary("disk")
+        seal.reserve(self.clock.wall())
+        self._written_at = self.clock.now()
+        host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, dict(seal.floors))
+        self._proven = True
+        host.boundary("disk")
+
+
+def _proof(config: VhostConfig) -> tuple[Any, ...]:
+    return config.vhid, tuple(sorted(map(str, config.addresses))), config.sign.password
+
+
+def _brief(event: ev.Event) -> str:
+    match event:
+        case ev.Reconfigure(config):
+            passwords = [config.sign.password.decode(), *(a.password.decode() for a in config.accept)]
+            return f"Reconfigure {config.timing} {config.preempt.mode} {passwords} {len(config.addresses)} addresses"
+    return str(event)
