@@ -43,8 +43,9 @@ LATE: Final = 0.005
 """s; a timer later than this reads the sockets before it fires."""
 REVIVE_AFTER: Final = 1.0
 """s until a vhost that failed by an error of ours starts again."""
-REWRITE_AFTER: Final = 60.0
-"""s between two writes of the floors heard."""
+REWRITE_AFTER: Final = 240.0
+"""s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
+since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
 HOUSEKEEPING: Final = 0.25
 """s between two looks at what may wait."""
 BURST: Final = 1000
@@ -235,9 +236,7 @@ class Engine:
             slot.failed_at = None
             if slot.port.segment is None and not vhost.stopped:
                 self._plan_settle()
-            if slot.memory is not None and (
-                vhost.signer.seal.is_low(self._clock.wall()) or now - slot.written_at > REWRITE_AFTER
-            ):
+            if now - slot.written_at > REWRITE_AFTER:
                 self._remember(slot)
         for segment in self._places.segments.values():
             if segment.listener is not None and not any(m.vhost.listening for m in segment.members.values()):

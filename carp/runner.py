@@ -164,13 +164,12 @@ class Runner:
         if not ready:
             return
         began = self._clock.now()
-        refused = self._kernel.renew(
-            [(m.port.ifindex, m.vhost.config.addresses, m.vhost.config.timing.lifetime()) for m in ready]
-        )
+        leases = [(m.port.ifindex, m.vhost.config.addresses, m.vhost.config.timing.lifetime()) for m in ready]
+        refused = self._kernel.renew(leases)
         for position, member in enumerate(ready):
             # Still judged by the lease before this one: what came too late has brought the address back.
             if not self._lapsed(member) and position not in refused:
-                member.vhost.renewed(began, member.vhost.config.timing.lifetime())
+                member.vhost.renewed(began, leases[position][2])
 
     def _may_renew(self, member: Member) -> bool:
         # Without a lease it let go since: not even the repeated advert is due then.

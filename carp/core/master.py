@@ -27,6 +27,7 @@ class Master:
         """``period``: s between adverts."""
         self.config = config
         self.period = period
+        self._lifetime = config.timing.lifetime()
         self.leaving: Leaving | None = None
         self.renewed_at: float | None = None
         self.lease_seconds = 0.0
@@ -46,6 +47,7 @@ class Master:
         """Take over new settings from now on."""
         self.config = config
         self.period = period
+        self._lifetime = config.timing.lifetime()
         self._advert_at = min(self._advert_at, grid(now, period))
 
     def advertise(self, now: float) -> Sequence[Effect]:
@@ -62,7 +64,7 @@ class Master:
         if self.renewed_at is None:
             return True
         left = self.renewed_at + self.lease_seconds - now - self.period
-        return left < self.config.timing.lifetime() * 0.75
+        return left < self._lifetime * 0.75
 
     def announce(self, now: float) -> Sequence[Effect]:
         """Start a series of announcements."""

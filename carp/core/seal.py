@@ -13,8 +13,8 @@ _HALF: Final = 1 << 31
 UNITS: Final = 256
 """Per second."""
 HOUR: Final = 3600 * UNITS
-WRITE_AHEAD: Final = 60 * UNITS
-"""How far the floor on disk runs ahead of the times sent, so that it is written once a minute."""
+WRITE_AHEAD: Final = 600 * UNITS
+"""How far the floor on disk runs ahead of the times sent, so that it is written every few minutes."""
 MAX_SOURCES: Final = 256
 """Members remembered per vhid. Only a holder of the password can add one."""
 
@@ -57,11 +57,6 @@ class Seal:
         after_heard = None if self.newest is None else (self.newest + 1) % MODULUS
         self.last = latest(from_wall(wall), after_last, after_heard)
         return self.last
-
-    def is_low(self, wall: float) -> bool:
-        """Whether less than half of what stands on disk is left, so that a new floor must be written."""
-        ahead = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD // 2) % MODULUS
-        return self.reserved is None or not newer(self.reserved, ahead)
 
     def reserve(self, wall: float) -> int:
         """Return a new floor, to be written before a time beyond the old one is sent."""

@@ -64,8 +64,6 @@ class Vhost:
         self._master: Master | None = None
         self._ties = Ties()
 
-    # --- what others may ask ---------------------------------------------------------------------
-
     @property
     def demotion(self) -> int:
         """The sum of all demotions, at most 254."""
@@ -183,8 +181,6 @@ class Vhost:
         if cause is Cause.STOPPED:
             return self._end(self._master, now)
         return effects if cause is None else self._let_go(cause, now)
-
-    # --- transitions -----------------------------------------------------------------------------
 
     def _change(self, cause: Cause, now: float, peer: str | None = None) -> ev.Changed:
         old, self.state = self.state, next_state(self.state, cause)

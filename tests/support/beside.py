@@ -50,13 +50,18 @@ class Labs:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+_RUNNING = pytest.StashKey[Labs]()
+
+
 @pytest.fixture(scope="session")
 def labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
-    """Start every selected body."""
+    """Start every selected body, once for all the modules that import this."""
     need_lan()
-    running = Labs(request.session.items)
-    yield running
-    running.close()
+    stash = request.config.stash
+    if _RUNNING not in stash:
+        stash[_RUNNING] = Labs(request.session.items)
+    yield stash[_RUNNING]
+    stash[_RUNNING].close()
 
 
 def beside(body: Body) -> Callable[..., None]:

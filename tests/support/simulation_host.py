@@ -137,7 +137,7 @@ class Host:
         self.process: Process | None = None
         self.stopped = False
         self.stopped_at = -math.inf
-        self.resumed_at = -math.inf
+        self._stopped_local = 0.0
         self.trip: Trip | None = None
         self.rate = 1.0 + world.rng.uniform(-200e-6, 200e-6)
         self._offset = world.rng.uniform(0, 1e5)
@@ -197,12 +197,14 @@ class Host:
     def _stop(self, where: str) -> None:
         self.stopped = True
         self.stopped_at = self.world.now
+        self._stopped_local = self.local()
         self.world.say(self.name, f"SIGSTOP {where}")
         self.world.checks.disturbed(self)
 
     def _cont(self) -> None:
         self.stopped = False
-        self.resumed_at = self.world.now
+        if self.process is not None:
+            self.process.was_stopped(self._stopped_local, self.local())
         self.world.say(self.name, "SIGCONT")
         self.world.checks.disturbed(self)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.core import events as ev
+from carp.core import wire
 from carp.core.seal import Seal
 from carp.core.transitions import State
 from carp.core.vhost import NEVER, Vhost
@@ -81,8 +82,14 @@ class Port:
         host.boundary("send")
         if host.send_error or not host.link:
             return host.send_error or "link is down"
-        # The whole call counts as one instant: the kernel takes all packets or the process was stopped before.
-        self._world.checks.sent(host, packets)
+        world = self._world
+        for source, payload in packets:
+            advert = wire.unpack(payload)
+            if not isinstance(advert, wire.Advert):
+                msg = f"(6) {host.name} sent a packet that nobody accepts: {advert}"
+                raise Violation(msg)
+            world.checks.sent(host, advert)
+            world.network.multicast(host, Packet(advert, source, host.index, world.now))
         host.boundary("send")
         return None
 
@@ -184,6 +191,7 @@ class Process:
         self._link_news = False
         self._busy = False
         self._awake_at = host.local()
+        self._stops: list[tuple[float, float]] = []
         self._armed_at = NEVER
         self._alarm_at = NEVER
         self._housekeeping_at = 0.0
@@ -227,6 +235,10 @@ class Process:
         """Let a signal or a command wait."""
         self._orders.append(event)
         self.wake()
+
+    def was_stopped(self, start: float, end: float) -> None:
+        """Take note of a SIGSTOP from and to a time of the machine's monotonic clock."""
+        self._stops.append((start, end))
 
     def wake(self) -> None:
         """Take turns until nothing waits; the order of what is ready is any."""
@@ -293,22 +305,18 @@ class Process:
 
     def _enter(self) -> float:
         now = self.clock.now()
-        # Idle wake-ups, left out here, come at least every half patience while we are not stopped.
-        last = now if not self.host.stopped_at >= -1e300 else self._last_awake(now)
+        gap = self._longest_gap(now) if self._stops else 0.0
         self._awake_at = now
-        if now - last > self._patience:
+        if gap > self._patience:
             self._after_stall()
         return now
 
-    def _last_awake(self, now: float) -> float:
-        host = self.host
-        local_stop = now - (host.world.now - host.stopped_at) * host.rate
-        if local_stop < self._awake_at - 60 or host.resumed_at < host.stopped_at:
-            return now
-        resumed = now - (host.world.now - host.resumed_at) * host.rate
-        if resumed <= self._awake_at:
-            return now
-        return max(self._awake_at, local_stop - host.world.rng.random() * self._patience / 2)
+    def _longest_gap(self, now: float) -> float:
+        """Return how long we did not run. Idle wake-ups, left out here, come every half patience."""
+        over = [stop for stop in self._stops if stop[1] <= now]
+        self._stops = [stop for stop in self._stops if stop[1] > now]
+        idle = self.world.rng.random() * self._patience / 2
+        return max((end - max(self._awake_at, start - idle) for start, end in over), default=0.0)
 
     def _after_stall(self) -> None:
         self.world.say(self.host.name, "notices a stall")

@@ -164,7 +164,7 @@ DECIMAL = "is not a decimal number, written without sign, 0x or a leading 0"
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        # B21: ucarp takes all of these, as another number than the one that stands there.
+        # B21: ucarp takes most of these, as another number than the one that stands there.
         (["-v", "256"], "--vhid (-v): 256 is not between 1 and 255"),
         (["-v", "0"], "--vhid (-v): 0 is not between 1 and 255"),
         (["-v", "0x10"], f"--vhid (-v): '0x10' {DECIMAL}"),

@@ -1,0 +1,422 @@
+"""What must hold in every run: one checker per invariant, its sentence first.
+
+`Checks` is told what happens and passes it on. The exceptions that the checkers make are those that
+design.md rule 3 states under "What zero means", and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from carp.core.errors import DropReason
+from carp.core.seal import newer
+from carp.core.transitions import Cause, State
+from simulation_host import Host
+from simulation_world import MAX_DELAY, Violation, World
+
+if TYPE_CHECKING:
+    from carp.core import events as ev
+    from carp.core.auth import Address
+    from carp.core.wire import Advert
+    from simulation_world import Node, Packet
+
+TINY: Final = 0.002
+"""s; what clocks that drift by 200 ppm make of a few seconds."""
+CEDED_OVERLAP: Final = 2.15
+KERNEL_TAIL: Final = 1.15
+JITTER: Final = 0.08
+STAGGER: Final = 0.255
+LEASE_TAIL: Final = 1.2
+HANDOVER: Final = 1.6
+"""s until an unanswered bow-out is given up."""
+
+
+class Facts:
+    """What several checkers need to know: who held what when, and which adverts arrived."""
+
+    def __init__(self, world: World) -> None:
+        """``disturbed_at``: when the last fault began or ended."""
+        self.world = world
+        self.disturbed_at = world.now
+        self.disturbed_by: Node | None = None
+        self.cut_at = -1e9
+        self.sent: dict[int, deque[float]] = {}
+        self.heard: dict[tuple[int, int], float] = {}
+        self.drops: Counter[DropReason] = Counter()
+        self.adverts_heard = 0
+        self.causes: dict[int, Cause] = {}
+        self.settle = 20.0
+        self.cluster_dead_time = 0.0
+        self.lifetime = 2
+        self.overlap_bound = 0.0
+        self.all_ours = True
+
+    def adverts_missed(self, sender: Node, receiver: Node) -> int:
+        """Count the sendings since the last one that the receiver believed."""
+        last = self.heard.get((receiver.index, sender.index), -1e9)
+        return sum(1 for at in self.sent.get(sender.index, ()) if at > last + 1e-9)
+
+    def holders(self) -> list[Node]:
+        """List who has the address."""
+        return [n for n in self.world.network.nodes if getattr(n, "holds", False)]
+
+    def fail(self, text: str) -> None:
+        """Raise a Violation."""
+        self.world.say("CHECK", text)
+        raise Violation(text)
+
+
+class OneHolder:
+    """At most one member of a partition holds the address once the cluster has settled."""
+
+    def __init__(self, facts: Facts) -> None:
+        """Nobody holds anything yet."""
+        self._facts = facts
+        self._since: dict[tuple[int, int], float] = {}
+
+    def address_on(self, node: Node) -> None:
+        """Begin to watch each pair of holders."""
+        facts = self._facts
+        for other in facts.holders():
+            if other is not node:
+                pair = min(node.index, other.index), max(node.index, other.index)
+                self._since[pair] = facts.world.now
+                facts.world.at(facts.world.now + facts.settle, self._check, node, other, pair)
+
+    def address_off(self, node: Node) -> None:
+        """Forget its pairs."""
+        self._since = {pair: t for pair, t in self._since.items() if node.index not in pair}
+
+    def _check(self, one: Node, other: Node, pair: tuple[int, int]) -> None:
+        facts = self._facts
+        start = self._since.get(pair)
+        if start is None:
+            return
+        start = max(start, facts.disturbed_at)
+        if facts.world.now - start < facts.settle - 1e-6 or not facts.world.network.connected(one, other):
+            facts.world.at(max(start + facts.settle, facts.world.now + 1.0), self._check, one, other, pair)
+        else:
+            facts.fail(f"(1) {one.name} and {other.name} both hold the address, {facts.settle:.1f} s after the last fault")
+
+
+class NoStaleAddress:
+    """An address is finite, and a process that is not master has none."""
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+
+    def turn_ended(self, host: Host) -> None:
+        """Look at the kernel after each turn of the process."""
+        process = host.process
+        if process is None or not host.kernel.leases:
+            return
+        vhost = process.vhost
+        if not vhost.config.fenced:
+            return
+        if any(lease.lifetime is None for lease in host.kernel.leases.values()):
+            self._facts.fail(f"(2) {host.name} holds an address for ever")
+        # A stop that nobody answered leaves the address to the fence on purpose (design.md rule 4).
+        if vhost.state is not State.MASTER and not vhost.stopped and host.holds_ours:
+            self._facts.fail(f"(2) {host.name} is {vhost.state} and still has an address")
+
+
+class BoundedOverlap:
+    """After a kill or a stall two of ours never overlap on a timeout, and at most 2.15 s in a bow-out.
+
+    Each advert lost just before adds L/4. Two that live overlap by a packet's delay, and by L/4 more for
+    each advert lost meanwhile. A takeover from a living master (preemption, demotion) may overlap by
+    L + 1.15 s. A first claim whose every probe got lost is not bounded.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+        self._open: dict[tuple[int, int], tuple[float, float, bool, str]] = {}
+        self.longest = 0.0
+
+    def address_on(self, node: Node) -> None:
+        """Note who had the address before, and what excuses there are."""
+        facts = self._facts
+        for other in facts.holders():
+            if other is node or not isinstance(node, Host) or not isinstance(other, Host):
+                continue
+            if facts.world.network.connected(node, other):
+                allowed, why = self._allowed(other, node)
+                bounded = facts.world.now - facts.cut_at > facts.cluster_dead_time + 4.0
+                self._open[other.index, node.index] = facts.world.now, allowed, bounded, why
+
+    def _allowed(self, old: Host, new: Host) -> tuple[float, str]:
+        facts = self._facts
+        cause = facts.causes.get(new.index)
+        missed = facts.adverts_missed(old, new)
+        allowed = facts.overlap_bound + missed * facts.lifetime / 4
+        if cause is Cause.BOW_OUT or any(x.proto == 113 for x in old.kernel.leases.values()):
+            allowed = max(allowed, CEDED_OVERLAP)
+        if cause in (Cause.PREEMPTED, Cause.PEER_DEMOTED, Cause.PEER_TOO_SLOW):
+            allowed = max(allowed, facts.lifetime + KERNEL_TAIL)
+        if cause is Cause.FIRST_CLAIM and new.process is not None and new.process.port.probes_lost:
+            allowed += facts.lifetime + KERNEL_TAIL
+        return allowed, f"{cause}, {missed} adverts missed"
+
+    def address_off(self, node: Node) -> None:
+        """Measure the overlaps that end."""
+        facts = self._facts
+        for pair in [p for p in self._open if node.index in p]:
+            start, allowed, bounded, why = self._open.pop(pair)
+            length = facts.world.now - start
+            nodes = facts.world.network.nodes
+            old, new = nodes[pair[0]], nodes[pair[1]]
+            if isinstance(old, Host) and old.process is not None:
+                heard = (facts.adverts_missed(old, new), facts.adverts_missed(new, old))
+                allowed += facts.world.network.max_delay + sum(heard) * facts.lifetime / 4
+            if not bounded or facts.cut_at >= start - facts.cluster_dead_time - 4.0:
+                continue
+            self.longest = max(self.longest, length)
+            if length > allowed + TINY:
+                facts.fail(f"(3) {old.name} and {new.name} both held the address for {length:.3f} s, not {allowed:.3f} ({why})")
+
+
+class SomebodyIsMaster:
+    """A connected healthy member is never without a holder for longer than the bound.
+
+    The bound: the longest dead time, plus jitter, stagger, a packet's delay, and the 1.2 s by which an
+    answered probe defers a first claim; it counts from the last fault.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+        self._since: dict[int, float] = {}
+        self._planned_for = 0.0
+        self.foreign_slack = 0.0
+
+    def bound(self) -> float:
+        """Return the seconds for which nobody may hold the address."""
+        own = self._facts.cluster_dead_time + JITTER + STAGGER + MAX_DELAY + LEASE_TAIL
+        return own + self.foreign_slack + TINY
+
+    def look(self) -> None:
+        """Note who is without a holder in reach, and look again when that lasts too long."""
+        facts = self._facts
+        world = facts.world
+        holders = facts.holders()
+        for node in world.network.nodes:
+            covered = any(h is node or world.network.connected(h, node) for h in holders)
+            if covered:
+                self._since.pop(node.index, None)
+            else:
+                self._since.setdefault(node.index, world.now)
+        if self._since and self._planned_for <= world.now:
+            self._planned_for = world.now + self.bound() + 1e-6
+            world.at(self._planned_for, self._check)
+
+    def _check(self) -> None:
+        facts = self._facts
+        world = facts.world
+        again = world.now + 1e9
+        for index, since in self._since.items():
+            node = world.network.nodes[index]
+            if not isinstance(node, Host) or not _is_healthy(node):
+                continue
+            start = max(since, facts.disturbed_at)
+            if world.now - start > self.bound():
+                facts.fail(f"(4) {node.name} is healthy and nobody holds the address for {world.now - start:.3f} s")
+            again = min(again, start + self.bound() + 1e-6)
+        self._planned_for = max(again, world.now + 0.01) if again < world.now + 1e8 else 0.0
+        if self._planned_for:
+            world.at(self._planned_for, self._check)
+
+
+def _is_healthy(host: Host) -> bool:
+    process = host.process
+    able = process is not None and host.link and not (host.stopped or host.send_error or host.kernel_error)
+    return able and process is not None and not process.vhost.stopped and process.vhost.snapshot().leaving is None
+
+
+class HandoverLosesNothing:
+    """A bow-out with a hearer leaves no instant without a holder, and one without a hearer drops nothing."""
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+        self._began_at = -1e9
+        self._window = 0.0
+
+    def begins(self, host: Host, *, release: bool) -> None:
+        """Watch a handover of a master that holds the address."""
+        facts = self._facts
+        process = host.process
+        if process is None or process.vhost.state is not State.MASTER or not host.holds or facts.holders() != [host]:
+            return
+        self._began_at = facts.world.now
+        # Unanswered and told to delete, a stopping master does so after 1.5 s.
+        self._window = 1.5 - TINY if release else HANDOVER + facts.lifetime - 0.2
+
+    def address_off(self, node: Node) -> None:
+        """Be there when the last holder goes."""
+        facts = self._facts
+        undisturbed = facts.disturbed_at <= self._began_at or isinstance(facts.disturbed_by, _Nobody)
+        if undisturbed and facts.world.now - self._began_at < self._window and not facts.holders():
+            facts.fail(f"(5) nobody holds the address {facts.world.now - self._began_at:.3f} s after the bow-out began")
+
+
+class _Nobody:
+    """Never an instance of anything."""
+
+
+class SealedTimesIncrease:
+    """The sealed times of one sender strictly increase, across restarts too."""
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+        self._last: dict[int, int] = {}
+
+    def sent(self, host: Host, advert: Advert) -> None:
+        """Compare with the sender's last."""
+        time = advert.counter >> 32
+        last = self._last.get(host.index)
+        if last is not None and not newer(time, last):
+            self._facts.fail(f"(7) {host.name} sealed {time} after {last}")
+        self._last[host.index] = time
+
+    def state_lost(self, host: Host) -> None:
+        """Start over with a disk that was wiped."""
+        self._last.pop(host.index, None)
+
+
+class NobodyLockedOut:
+    """In a settled, calm cluster no advert of a member is dropped, whatever clocks and disks did before."""
+
+    def __init__(self, facts: Facts) -> None:
+        """Off until `watch`."""
+        self._facts = facts
+        self.watching = False
+
+    def dropped(self, host: Host, packet: Packet, reason: DropReason) -> None:
+        """Accept duplicates of nothing: the network is calm."""
+        if self.watching:
+            sender = self._facts.world.network.nodes[packet.sender].name
+            self._facts.fail(f"(7) {host.name} drops an advert of {sender} as {reason} long after the last fault")
+
+
+class OneLivingMaster:
+    """Two living members that hear each other are never both master for longer than a packet's way.
+
+    Each advert lost between them adds the time to the next. This is what the three steps of a change of
+    authentication keep true.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        """See Facts."""
+        self._facts = facts
+
+    def changed(self, host: Host) -> None:
+        """Watch a new master beside any other."""
+        world = self._facts.world
+        for other in world.network.nodes:
+            if other is not host and isinstance(other, Host) and _is_plain_master(other):
+                world.at(world.now + MAX_DELAY + 0.05, self._check, host, other, world.now)
+
+    def _check(self, one: Host, other: Host, since: float) -> None:
+        facts = self._facts
+        world = facts.world
+        if not (_is_plain_master(one) and _is_plain_master(other)) or not world.network.connected(one, other):
+            return
+        start = max(since, facts.disturbed_at, facts.cut_at)
+        missed = max(facts.adverts_missed(one, other), facts.adverts_missed(other, one))
+        # One advert of each may still be under way; whoever hears the other's decides.
+        allowed = MAX_DELAY * 2 + 0.05 + (missed + 1) * facts.lifetime / 4
+        if world.now - start > allowed + 0.5:
+            facts.fail(f"(8) {one.name} and {other.name} are both master for {world.now - start:.2f} s and hear each other")
+        world.at(world.now + 0.25, self._check, one, other, since)
+
+
+def _is_plain_master(host: Host) -> bool:
+    process = host.process
+    if process is None or host.stopped or process.vhost.state is not State.MASTER:
+        return False
+    return process.vhost.snapshot().leaving is None
+
+
+class Checks:
+    """All checkers of one run."""
+
+    def __init__(self, world: World) -> None:
+        """Become the world's checks."""
+        self.facts = Facts(world)
+        self.one_holder = OneHolder(self.facts)
+        self.no_stale = NoStaleAddress(self.facts)
+        self.overlap = BoundedOverlap(self.facts)
+        self.somebody = SomebodyIsMaster(self.facts)
+        self.handover = HandoverLosesNothing(self.facts)
+        self.seals = SealedTimesIncrease(self.facts)
+        self.locked_out = NobodyLockedOut(self.facts)
+        self.one_master = OneLivingMaster(self.facts)
+        world.checks = self
+
+    def address_on(self, node: Node, address: Address) -> None:
+        """An address appeared in a kernel."""
+        if _is_shared(node, address):
+            self.one_holder.address_on(node)
+            self.overlap.address_on(node)
+            self.somebody.look()
+
+    def address_off(self, node: Node, address: Address) -> None:
+        """An address disappeared from a kernel."""
+        if _is_shared(node, address):
+            self.one_holder.address_off(node)
+            self.overlap.address_off(node)
+            self.handover.address_off(node)
+            self.somebody.look()
+
+    def changed(self, host: Host, change: ev.Changed) -> None:
+        """A vhost changed its state."""
+        if change.new is State.MASTER:
+            self.facts.causes[host.index] = change.cause
+            self.one_master.changed(host)
+
+    def disturbed(self, node: Node | None, *, cut: bool = False) -> None:
+        """A fault began or ended; ``cut``: it changes who hears whom."""
+        facts = self.facts
+        facts.disturbed_at, facts.disturbed_by = facts.world.now, node
+        if cut:
+            facts.cut_at = facts.world.now
+        self.somebody.look()
+
+    def sent(self, host: Host, advert: Advert) -> None:
+        """An advert left."""
+        now = self.facts.world.now
+        times = self.facts.sent.setdefault(host.index, deque(maxlen=64))
+        if not times or times[-1] != now:
+            times.append(now)
+        self.seals.sent(host, advert)
+
+    def heard(self, host: Host, packet: Packet) -> None:
+        """An advert was believed."""
+        self.facts.adverts_heard += 1
+        pair = host.index, packet.sender
+        heard = self.facts.heard
+        if packet.sent_at > heard.get(pair, 0.0):
+            heard[pair] = packet.sent_at
+
+    def dropped(self, host: Host, packet: Packet, reason: DropReason) -> None:
+        """An advert was not believed."""
+        self.facts.drops[reason] += 1
+        self.locked_out.dropped(host, packet, reason)
+
+    def turn_ended(self, host: Host) -> None:
+        """A process waits again."""
+        self.no_stale.turn_ended(host)
+
+    def settled(self) -> None:
+        """Long after the last fault: exactly one holder, who is the one master."""
+        holders = self.facts.holders()
+        if len(holders) != 1:
+            self.facts.fail(f"(1) the settled cluster has {len(holders)} holders: {[h.name for h in holders]}")
+
+
+def _is_shared(node: Node, address: Address) -> bool:
+    return not isinstance(node, Host) or address == node.config.addresses[0].ip
