@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from carp.core.errors import ConfigError
@@ -136,6 +135,8 @@ class Reader:
 
     def finish(self) -> None:
         """Report each field that nobody asked for."""
+        from difflib import get_close_matches  # noqa: PLC0415 (not at every start)
+
         for key in self._data:
             if key not in self._seen:
                 close = get_close_matches(str(key), self._seen, 1)

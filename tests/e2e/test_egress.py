@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
 from beside import Measured, beside, labs
-from nodefix import Lab, holds, run_ip, wait_until
-from nsfix import inside
+from nodefix import VIP, VIP6, Lab, holds, idle, wait_until
 from require import require
 
 __all__ = ["labs"]
 
-_HOOK = "table netdev t { chain c { type filter hook egress device eth0 priority 0; ip protocol 112 drop; } }"
-_OUTPUT = "table ip t { chain c { type filter hook output priority 0; ip protocol 112 drop; } }"
+_ACCEPT = "{ type filter hook %s priority 0; policy accept; }"
+_WAYS = {
+    "egress-hook": [
+        "nft add table netdev t",
+        "nft add chain netdev t c " + _ACCEPT % "egress device eth0",
+        "nft add rule netdev t c ip protocol 112 drop",
+    ],
+    "output-hook": [
+        "nft add table ip t",
+        "nft add chain ip t c " + _ACCEPT % "output",
+        "nft add rule ip t c ip protocol 112 drop",
+    ],
+    "one-family": [
+        "nft add table ip6 t",
+        "nft add chain ip6 t c " + _ACCEPT % "output",
+        "nft add rule ip6 t c ip6 nexthdr 112 drop",
+    ],
+    "qdisc": ["tc qdisc replace dev eth0 root bfifo limit 1"],
+}
 
 
-def _drop(lab: Lab, how: str) -> None:
+def _drop(lab: Lab, way: str) -> None:
+    """Have the kernel of n1 drop what n1 sends as adverts."""
+    for command in _WAYS[way]:
+        words = command.split(maxsplit=5) if " { " in command else command.split()
+        program = shutil.which(words[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+        require(words[0], program is not None, f"the program {words[0]} is not installed")
+        lab.node("n1").run_in(lambda argv=words: subprocess.run(argv, check=True, capture_output=True))
+
+
+@pytest.mark.parametrize("way", _WAYS)
+@beside
+def test_dropped_adverts(lab: Lab, way: str) -> Measured:
+    """When the owner's adverts are dropped on their way out, in any family, it does not renew: the address is
+    gone before another takes it over, and the owner says why and becomes a backup."""
+    vips = [VIP, VIP6] if way == "one-family" else [VIP]
+    one, two = lab.pair(addresses=vips)
     node = lab.node("n1")
-    import subprocess
+    with lab.prober() as prober:
+        prober.wait_owner(node, 5)
+        prober.mark("drop")
+        _drop(lab, way)
+        assert "cannot send on eth0" in one.wait_event("send-failed", 3)["message"]
+        one.backup(4)
+        assert not any(holds(node, vip) for vip in vips)
+        wait_until(lambda: two.state() == "MASTER", 8, "the other takes over", one, two)
+        idle(1)
+        result = prober.stop()
+    assert "MASTER" == two.state()
+    assert "lease-lapsed" == next(e["cause"] for e in one.events("state") if e["old"] == "MASTER")
+    assert 0 == result.summary.two_owners.total_s
+    return {"two_owners_s": 0, "outage_ms": max(o.duration_ms for o in result.summary.outages)}
 
-    def run(*words: str) -> None:
-        node.run_in(lambda: subprocess.run(words, check=True, capture_output=True))
 
-    if how == "qdisc":
-        run("tc", "qdisc", "add", "dev", "eth0", "clsact")
-        words = "protocol ip matchall action drop" if False else "protocol ip u32 match ip protocol 112 0xff action drop"
-        run("tc", "filter", "add", "dev", "eth0", "egress", *words.split())
-    else:
-        run("nft", _HOOK if how == "egress-hook" else _OUTPUT)
+@beside
+def test_claim_without_egress(lab: Lab) -> None:
+    """A backup whose adverts cannot leave does not keep an address that it claims."""
+    one, two = lab.pair()
+    lab.node("n2").run_in(lambda: subprocess.run(_WAYS["qdisc"][0].split(), check=True, capture_output=True))
+    one.kill()
+    wait_until(
+        lambda: "claim-failed" in [line["cause"] for line in two.events("state")], 8, "the claim fails", two
+    )
+    idle(0.2)
+    assert not holds(lab.node("n2"))
+    assert "BACKUP" == two.state()

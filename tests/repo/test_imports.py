@@ -17,6 +17,7 @@ CORE_MAY_USE = {
     "carp.core",
     "collections",
     "dataclasses",
+    "difflib",
     "enum",
     "functools",
     "hashlib",

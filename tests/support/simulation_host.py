@@ -199,14 +199,14 @@ class Host:
         self.stopped_at = self.world.now
         self._stopped_local = self.local()
         self.world.say(self.name, f"SIGSTOP {where}")
-        self.world.checks.disturbed(self)
+        self.world.checks.disturbed()
 
     def _cont(self) -> None:
         self.stopped = False
         if self.process is not None:
             self.process.was_stopped(self._stopped_local, self.local())
         self.world.say(self.name, "SIGCONT")
-        self.world.checks.disturbed(self)
+        self.world.checks.disturbed()
 
     def kill(self, why: str = "") -> None:
         """SIGKILL: the process is gone, its kernel is not."""
@@ -214,12 +214,12 @@ class Host:
             self.world.say(self.name, f"SIGKILL {why}")
             self.gone()
 
-    def gone(self) -> None:
-        """Take note that there is no process any more."""
+    def gone(self, *, fault: bool = True) -> None:
+        """Take note that there is no process any more; ``fault`` false: it has ended itself."""
         self.process = None
         self.stopped = False
         self.trip = None
-        self.world.checks.disturbed(self)
+        self.world.checks.disturbed(fault=fault)
 
     def lose_power(self) -> None:
         """Lose process and addresses."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_PATIENCE: Final = 0.5
 LATE: Final = 0.005
-REWRITE_AFTER: Final = 60.0
+REWRITE_AFTER: Final = 240.0
 HOUSEKEEPING: Final = 10.0
 """s; the engine's 0.25 s is far more often than its work needs."""
 
@@ -264,6 +264,8 @@ class Process:
         self._busy = True
         try:
             do()
+            if self.vhost.stopped:
+                self._remember(at_end=True)
         except Killed:
             return
         except Violation:
@@ -276,7 +278,7 @@ class Process:
         self.world.checks.turn_ended(host)
         if self.vhost.stopped:
             self.world.say(host.name, "exits")
-            host.gone()
+            host.gone(fault=False)
         elif self._packets or self._answers or self._kernel_news or self._link_news or self._orders:
             self.world.at(self.world.now, self.wake)
 
@@ -339,8 +341,6 @@ class Process:
         now = self.clock.now()
         if now >= self._armed_at:
             self._tick(now)
-        else:
-            self._rearm(now)
 
     def _on_orders(self) -> None:
         self._enter()
@@ -384,7 +384,7 @@ class Process:
             if not self.port.attached and not self.vhost.stopped and self.host.link:
                 self._settle()
                 self._after_events()
-            if self.vhost.signer.seal.is_low(self.clock.wall()) or now - self._written_at > REWRITE_AFTER:
+            if now - self._written_at > REWRITE_AFTER:
                 self._remember()
 
     def _after_events(self) -> None:
@@ -408,6 +408,10 @@ class Process:
             checks.heard(self.host, packet)
             if effects:
                 self.runner.run(self.member, effects)
+            due = vhost.deadline()
+            if due < self._armed_at:
+                self._armed_at = due
+                self._set_alarm()
 
     # --- links, disk ---------------------------------------------------------------------------------
 
@@ -440,10 +444,13 @@ class Process:
             self.port.release(left)
         self.runner.handle(self.member, ev.LinkUp(host.sources))
 
-    def _remember(self) -> None:
+    def _remember(self, *, at_end: bool = False) -> None:
         host, seal = self.host, self.vhost.signer.seal
         host.boundary("disk")
-        seal.reserve(self.clock.wall())
+        if at_end:
+            seal.close()
+        else:
+            seal.reserve(self.clock.wall())
         self._written_at = self.clock.now()
         host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, dict(seal.floors))
         self._proven = True

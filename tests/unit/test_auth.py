@@ -18,12 +18,12 @@ V4, V6, LOCAL = "192.0.2.1", "2001:db8::1", "fe80::200:5eff:fe00:109"
 COUNTER = bytes.fromhex("0123456789abcdef")
 
 
-def addresses(*texts: str) -> tuple[Address, ...]:
+def _addresses(*texts: str) -> tuple[Address, ...]:
     return tuple(ip_address(text) for text in texts)
 
 
-def context(*texts: str, key: bytes = b"love", vhid: int = 42, lladdr: bytes = b"") -> Context:
-    return Context(key=key, vhid=vhid, addresses=addresses(*texts), lladdr=lladdr)
+def _context(*texts: str, key: bytes = b"love", vhid: int = 42, lladdr: bytes = b"") -> Context:
+    return Context(key=key, vhid=vhid, addresses=_addresses(*texts), lladdr=lladdr)
 
 
 @pytest.mark.parametrize("vector", vectors(), ids=lambda v: str(v["name"]))
@@ -32,28 +32,28 @@ def test_known_digests(vector: Vector) -> None:
     password = str(vector["password"])
     key = bytes.fromhex(password[4:]) if password.startswith("hex:") else password.encode()
     lladdr = bytes.fromhex(vector["options"].get("custom_mac", ""))
-    made = context(*vector["addresses"], key=key, vhid=vector["vhid"], lladdr=lladdr)
+    made = _context(*vector["addresses"], key=key, vhid=vector["vhid"], lladdr=lladdr)
     counter, digest = bytes.fromhex(vector["counter"][2:]), bytes.fromhex(vector["hmac_sha1"])
     assert digest == made.digest(counter)
     assert 0 == made.verify(counter, digest)
-    covered = hmac_prefix(vector["vhid"], addresses(*vector["addresses"]), lladdr=lladdr) + counter
+    covered = hmac_prefix(vector["vhid"], _addresses(*vector["addresses"]), lladdr=lladdr) + counter
     assert vector["hmac_input"] == covered.hex()
 
 
 @given(st.binary(max_size=20), st.binary(min_size=8, max_size=8))
 def test_the_prepared_states_are_plain_hmac(key: bytes, counter: bytes) -> None:
     """Whatever the key, the digest is HMAC-SHA1 over prefix and counter (section 3.1: no KDF)."""
-    message = hmac_prefix(42, addresses(V4)) + counter
-    assert hmac.digest(key, message, hashlib.sha1) == context(V4, key=key).digest(counter)
+    message = hmac_prefix(42, _addresses(V4)) + counter
+    assert hmac.digest(key, message, hashlib.sha1) == _context(V4, key=key).digest(counter)
 
 
 def test_addresses_are_hashed_in_order() -> None:
     """IPv4 ascending before IPv6 ascending, whatever order they were given in, duplicates once."""
     listed = ("198.51.100.10", "10.0.0.9", V6, "2001:db8::ff")
-    digests = {context(*order).digest(COUNTER) for order in permutations(listed)}
-    assert {context(*listed, *listed).digest(COUNTER)} == digests
+    digests = {_context(*order).digest(COUNTER) for order in permutations(listed)}
+    assert {_context(*listed, *listed).digest(COUNTER)} == digests
     expected = b"\x02\x01\x2a" + b"".join(ip_address(a).packed for a in sorted(listed[:2]))
-    assert hmac_prefix(42, addresses(*listed)).startswith(expected)
+    assert hmac_prefix(42, _addresses(*listed)).startswith(expected)
 
 
 def test_scope_bytes_of_link_local_addresses_are_zero() -> None:
@@ -65,9 +65,9 @@ def test_scope_bytes_of_link_local_addresses_are_zero() -> None:
 
 
 def test_both_forms_of_openbsd_are_believed_and_the_newer_is_sent() -> None:
-    """With a link-local address the digest without it is form 0, the one with it is form 1 and believed too."""
-    made = context(V6, LOCAL)
-    assert context(V6).digest(COUNTER) == made.digest(COUNTER)
+    """With a link-local address the digest without it is form 0, with it form 1, believed too."""
+    made = _context(V6, LOCAL)
+    assert _context(V6).digest(COUNTER) == made.digest(COUNTER)
     assert 0 == made.verify(COUNTER, made.digest(COUNTER, 0))
     assert 1 == made.verify(COUNTER, made.digest(COUNTER, 1))
     assert made.digest(COUNTER, 0) != made.digest(COUNTER, 1)
@@ -76,28 +76,28 @@ def test_both_forms_of_openbsd_are_believed_and_the_newer_is_sent() -> None:
 def test_without_link_local_addresses_there_is_one_form() -> None:
     """Without such an address a wrong digest is compared with one form only."""
     with pytest.raises(IndexError):
-        context(V4, V6).digest(COUNTER, 1)
+        _context(V4, V6).digest(COUNTER, 1)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        context(V4, key=b"lovE"),
-        context("192.0.2.2"),
-        context(V4, vhid=43),
-        context(V4, V6),
-        context(V4, lladdr=bytes(6)),
+        _context(V4, key=b"lovE"),
+        _context("192.0.2.2"),
+        _context(V4, vhid=43),
+        _context(V4, V6),
+        _context(V4, lladdr=bytes(6)),
     ],
     ids=["password", "address", "vhid", "more addresses", "hand-set MAC"],
 )
 def test_what_differs_is_not_believed(other: Context) -> None:
     """Another password, address list, vhid or hand-set MAC gives another digest."""
-    assert other.verify(COUNTER, context(V4).digest(COUNTER)) is None
+    assert other.verify(COUNTER, _context(V4).digest(COUNTER)) is None
 
 
 def test_key_is_padded_with_zeros() -> None:
     """A closing zero changes nothing: every implementation pads the key with zeros."""
-    assert context(V4, key=b"love").digest(COUNTER) == context(V4, key=b"love\0").digest(COUNTER)
+    assert _context(V4, key=b"love").digest(COUNTER) == _context(V4, key=b"love\0").digest(COUNTER)
     assert 19 == MAX_PASSWORD
 
 
@@ -105,7 +105,7 @@ FIELDS = bytes((42, 1, 0, 0))
 SOURCE = ip_address("10.1.1.1").packed
 
 
-def counter_of(made: Context, time: int = 7, fields: bytes = FIELDS, source: bytes = SOURCE) -> int:
+def _counter_of(made: Context, time: int = 7, fields: bytes = FIELDS, source: bytes = SOURCE) -> int:
     return time << 32 | int.from_bytes(made.tag(time, fields, source), "big")
 
 
@@ -123,20 +123,20 @@ def counter_of(made: Context, time: int = 7, fields: bytes = FIELDS, source: byt
 )
 def test_seal_covers_what_the_hmac_does_not(fields: bytes, source: bytes, time: int) -> None:
     """A captured counter is no seal for another vhid, base, skew, byte 4, source or time (section 3.4)."""
-    made = context(V4)
-    sealed = counter_of(made)
+    made = _context(V4)
+    sealed = _counter_of(made)
     assert made.sealed(sealed, FIELDS, SOURCE)
     assert not made.sealed(sealed & 0xFFFFFFFF | time << 32, fields, source)
 
 
 def test_seal_of_another_password_is_none() -> None:
     """Who does not know the password cannot seal."""
-    assert not context(V4, key=b"hate").sealed(counter_of(context(V4)), FIELDS, SOURCE)
+    assert not _context(V4, key=b"hate").sealed(_counter_of(_context(V4)), FIELDS, SOURCE)
 
 
 def test_tag_is_keyed_by_a_subkey() -> None:
     """The tag is HMAC-SHA256 under a key derived from the password, not under the password itself."""
     message = (7).to_bytes(4, "big") + FIELDS + SOURCE
     subkey = hmac.digest(b"love", b"carp-operator seal v1", "sha256")
-    assert hmac.digest(subkey, message, "sha256")[:4] == context(V4).tag(7, FIELDS, SOURCE)
-    assert hmac.digest(b"love", message, "sha256")[:4] != context(V4).tag(7, FIELDS, SOURCE)
+    assert hmac.digest(subkey, message, "sha256")[:4] == _context(V4).tag(7, FIELDS, SOURCE)
+    assert hmac.digest(b"love", message, "sha256")[:4] != _context(V4).tag(7, FIELDS, SOURCE)

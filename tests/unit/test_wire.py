@@ -35,7 +35,7 @@ SOME = Advert(
 )
 
 
-def changed(packet: bytes, offset: int, value: int, *, fix_checksum: bool = True) -> bytes:
+def _changed(packet: bytes, offset: int, value: int, *, fix_checksum: bool = True) -> bytes:
     """Replace one byte and, if wanted, mend the checksum."""
     data = bytearray(packet)
     data[offset] = value
@@ -94,7 +94,7 @@ def test_a_correct_packet_sums_to_zero(advert: Advert) -> None:
 def test_a_flipped_byte_never_passes_unnoticed(advert: Advert, offset: int, flip: int) -> None:
     """A packet with one byte changed is dropped: a sum over words sees every change of one byte."""
     packet = pack(advert)
-    assert isinstance(unpack(changed(packet, offset, packet[offset] ^ flip, fix_checksum=False)), DropReason)
+    assert isinstance(unpack(_changed(packet, offset, packet[offset] ^ flip, fix_checksum=False)), DropReason)
 
 
 @given(st.binary(max_size=64))
@@ -113,12 +113,12 @@ def test_any_bytes_give_an_advert_or_a_reason(payload: bytes) -> None:
         (VRRP3, DropReason.VRRP),
         (b"\x21\x0a\x64\x07" + bytes(40), DropReason.VRRP),
         (UCARP_HEADER + b"\0", DropReason.VRRP),
-        (changed(UCARP_HEADER, 3, 8), DropReason.VRRP),
-        (changed(UCARP_HEADER, 0, 0x31), DropReason.VRRP),
-        (changed(UCARP_HEADER, 0, 0x11), DropReason.VERSION),
-        (changed(UCARP_HEADER, 0, 0x41), DropReason.VERSION),
-        (changed(UCARP_HEADER, 0, 0x22), DropReason.TYPE),
-        (changed(UCARP_HEADER, 6, 0, fix_checksum=False), DropReason.CHECKSUM),
+        (_changed(UCARP_HEADER, 3, 8), DropReason.VRRP),
+        (_changed(UCARP_HEADER, 0, 0x31), DropReason.VRRP),
+        (_changed(UCARP_HEADER, 0, 0x11), DropReason.VERSION),
+        (_changed(UCARP_HEADER, 0, 0x41), DropReason.VERSION),
+        (_changed(UCARP_HEADER, 0, 0x22), DropReason.TYPE),
+        (_changed(UCARP_HEADER, 6, 0, fix_checksum=False), DropReason.CHECKSUM),
     ],
 )
 def test_each_check_has_its_reason(payload: bytes, reason: DropReason) -> None:

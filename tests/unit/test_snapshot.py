@@ -1,0 +1,36 @@
+"""What is known of the master heard last."""
+
+from __future__ import annotations
+
+import pytest
+
+from carp.core.snapshot import MasterSeen
+from pair import address, config, plain
+
+A4, A6, B4, B6 = "10.1.1.1", "2001:db8::1", "10.1.1.2", "2001:db8::2"
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        ([A4], [A4]),
+        ([A4, A6], [A6, A4]),
+        ([A4, A6, A4], [A6, A4]),
+        ([A4, B4], [B4]),
+        ([A4, A6, B4, B6], [B6, B4]),
+    ],
+)
+def test_one_source_per_family(heard: list[str], expected: list[str]) -> None:
+    """A dual-stack master is known by both sources; a new source replaces that of its family."""
+    seen = None
+    for number, source in enumerate(heard):
+        seen = MasterSeen.after(seen, plain(config(), 1, 7, 3), address(source), float(number), sealed=True)
+    assert seen is not None
+    assert [address(e) for e in expected] == list(seen.sources)
+    assert (1, 7, 3, float(len(heard) - 1), True) == (
+        seen.advbase,
+        seen.advskew,
+        seen.demotion,
+        seen.heard_at,
+        seen.sealed,
+    )
