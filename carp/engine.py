@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("carp.engine")
 MAX_PATIENCE: Final = 0.5
-"""s; the longest silence of our own loop that is no stall."""
+"""s; how long the loop may be silent: L/4 at the defaults, which is also how often a master advertises."""
+HEARTBEAT: Final = 1.1
+"""Patiences after which the loop wakes up in any case."""
+STALL: Final = 1.2
+"""Patiences of silence that are a stall."""
 LATE: Final = 0.005
 """s; a timer later than this reads the sockets before it fires."""
 REVIVE_AFTER: Final = 1.0
@@ -77,7 +81,7 @@ class Engine:
         self.slots: dict[str, Slot] = {}
         self._patience = MAX_PATIENCE
         self._awake_at = self._clock.now()
-        self._armed_at = 0.0
+        self._armed_at = self._next_due = 0.0
         self._housekeeping_at = 0.0
         self._settle_planned = False
         self._idle = asyncio.Event()
@@ -94,9 +98,8 @@ class Engine:
         slot = Slot(Member(vhost, port), port, memory)
         self.slots[config.name] = slot
         self._remember(slot)
-        patience = min(s.config.timing.dead_time() / 4 for s in self.slots.values())
-        lease = min(s.config.timing.lifetime() / 4 for s in self.slots.values())
-        self._patience = min(MAX_PATIENCE, patience, lease)
+        timings = [s.config.timing for s in self.slots.values()]
+        self._patience = min(MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings))
         return slot
 
     def settle(self) -> None:
@@ -146,7 +149,7 @@ class Engine:
         """Begin a turn: notice when we did not run, before anything else happens."""
         now = self._clock.now()
         gap, self._awake_at = now - self._awake_at, now
-        if gap > self._patience:
+        if gap > STALL * self._patience:
             self._after_stall(gap)
         return now
 
@@ -175,6 +178,9 @@ class Engine:
         now = self._clock.now()
         if now >= self._armed_at:
             self._tick(now)
+        elif self._armed_at < self._next_due and self._armed_at - now < self._patience / 2:
+            # The packet has woken us: the wake-up that only proves that we run can be later.
+            self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
 
     def _tick(self, now: float) -> None:
         due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
@@ -202,11 +208,11 @@ class Engine:
             log.error("cannot renew addresses: %s", error)  # noqa: TRY400 (no bug of ours)
 
     def _rearm(self, now: float) -> None:
-        """Arm the timer for the next deadline, at most half our patience away."""
-        due = min(
+        """Arm the timer for the next deadline, or to find out in time that we did not run."""
+        self._next_due = min(
             (slot.member.vhost.deadline() for slot in self.slots.values()), default=now + self._patience
         )
-        self._arm(min(due, now + self._patience / 2))
+        self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
 
     def _arm(self, at: float) -> None:
         self._armed_at = at
@@ -316,6 +322,7 @@ class Engine:
             # A later deadline re-arms itself when the timer fires; only an earlier one is urgent.
             due = member.vhost.deadline()
             if due < self._armed_at:
+                self._next_due = due
                 self._arm(due)
         except Exception as error:  # noqa: BLE001 (as above)
             self._failed(member, error)

@@ -31,6 +31,7 @@ class Fence:
         """``netlink`` belongs to the caller."""
         self._netlink = netlink
         self._templates: dict[tuple[int, Vip, int | None, int], bytes] = {}
+        self._renewals: dict[tuple[int, int, int], tuple[Sequence[Vip], list[bytes]]] = {}
 
     def _set(self, ifindex: int, vip: Vip, lifetime: int | None, proto: int) -> bytes:
         key = ifindex, vip, lifetime, proto
@@ -42,6 +43,20 @@ class Fence:
             message = rtnl.set_address(ifindex, vip, lifetime=seconds, proto=proto, create=True)
             self._templates[key] = message
         return message
+
+    def _renewal(self, ifindex: int, vips: Sequence[Vip], lifetime: int) -> list[bytes]:
+        """Return the prepared messages for one vhost, found by the identity of its list of addresses.
+
+        Hashing the addresses themselves twice a second would cost more than sending them.
+        """
+        key = ifindex, id(vips), lifetime
+        known = self._renewals.get(key)
+        if known is None or known[0] is not vips:
+            if len(self._renewals) >= _MAX_TEMPLATES:
+                self._renewals.clear()
+            messages = [self._set(ifindex, vip, lifetime, PROTO_HELD) for vip in vips]
+            known = self._renewals[key] = vips, messages
+        return known[1]
 
     def hold(self, ifindex: int, vips: Sequence[Vip], lifetime: int | None, *, ceded: bool) -> str | None:
         """Add or refresh addresses; return what went wrong, naming the address."""
@@ -63,9 +78,9 @@ class Fence:
         owners = []
         messages = []
         for position, (ifindex, vips, lifetime) in enumerate(leases):
-            for vip in vips:
-                owners.append(position)
-                messages.append(self._set(ifindex, vip, lifetime, PROTO_HELD))
+            renewal = self._renewal(ifindex, vips, lifetime)
+            owners += [position] * len(renewal)
+            messages += renewal
         return {owners[i] for i in self._netlink.submit(messages)}
 
 

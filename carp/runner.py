@@ -84,7 +84,7 @@ class Runner:
     def _lapsed(self, member: Member) -> bool:
         """Become backup when the lease is over; whether that was so."""
         now = self._clock.now()
-        if not member.vhost.lapsed(now):
+        if now <= member.vhost.lapses_at:
             return False
         self.run(member, member.vhost.handle(ev.LeaseLapsed(), now))
         return True
@@ -111,7 +111,7 @@ class Runner:
         """Add the addresses: at a takeover only on a fresh advert, or the takeover failed."""
         vhost = member.vhost
         config = vhost.config
-        claims = vhost.lease() is None
+        claims = not vhost.has_lease
         if config.fenced and not self._is_fresh(member):
             problem = member.problem if member.sent_at is None else "stopped between advert and address"
             return self._claim_failed(member, problem) if claims else True
@@ -173,7 +173,7 @@ class Runner:
 
     def _may_renew(self, member: Member) -> bool:
         # Without a lease it let go since: not even the repeated advert is due then.
-        if member.sent_at is None or member.vhost.lease() is None:
+        if member.sent_at is None or not member.vhost.has_lease:
             return False
         if not self._is_fresh(member) and not self._send(member):
             return False

@@ -107,7 +107,7 @@ class LinkPort:
         self._fence = fence
         self._script = script
         self._listen = listen
-        self._routes: dict[Address, list[Sender]] = {}
+        self._routes: list[tuple[Address, list[Sender]]] = []
 
     @property
     def ifindex(self) -> int:
@@ -139,12 +139,18 @@ class LinkPort:
         return None
 
     def _send_one(self, segment: Segment, source: Address, payload: bytes) -> None:
-        route = self._routes.get(source)
-        if route is None:
-            route = [segment.sender(source, destination) for destination in self._destinations(source)]
-            self._routes[source] = route
-        for sender in route:
+        for sender in self._route(segment, source):
             sender.send(payload)
+
+    def _route(self, segment: Segment, source: Address) -> list[Sender]:
+        """Return the sockets for a source, found by identity: hashing an address costs more."""
+        for known, senders in self._routes:
+            if known is source:
+                return senders
+        senders = [segment.sender(source, destination) for destination in self._destinations(source)]
+        # One source per family: an old one is not needed any more.
+        self._routes = [r for r in self._routes if r[0].version != source.version] + [(source, senders)]
+        return senders
 
     def _destinations(self, source: Address) -> list[Address]:
         transport = self.config.transport

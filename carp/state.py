@@ -63,7 +63,7 @@ class Memory:
             age = time.time() - float(stored["wall"])
             reserved = int(stored["reserved"])
             newest = None if stored["newest"] is None else int(stored["newest"])
-            floors = {str(source): int(floor) for source, floor in stored["floors"].items()}
+            floors = {bytes.fromhex(source): int(floor) for source, floor in stored["floors"].items()}
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return Seal()
         if age > _FORGET_AFTER:
@@ -89,7 +89,7 @@ class Memory:
             "seal": {
                 "reserved": seal.reserved,
                 "newest": seal.newest,
-                "floors": seal.floors,
+                "floors": {source.hex(): floor for source, floor in seal.floors.items()},
                 "wall": time.time(),
             },
         }

@@ -29,15 +29,9 @@ class Master:
         self.period = period
         self._lifetime = config.timing.lifetime()
         self.leaving: Leaving | None = None
-        self.renewed_at: float | None = None
-        self.lease_seconds = 0.0
         self._advert_at = grid(now, period)
         self._announce_at = NEVER
         self._announce_left = 0
-
-    def lapsed(self, now: float) -> bool:
-        """Whether the kernel may have taken the addresses: the last renewal is older than its lifetime."""
-        return self.renewed_at is not None and now - self.renewed_at > self.lease_seconds
 
     def due(self) -> float:
         """Return when `tick` has something to do."""
@@ -50,21 +44,16 @@ class Master:
         self._lifetime = config.timing.lifetime()
         self._advert_at = min(self._advert_at, grid(now, period))
 
-    def advertise(self, now: float) -> Sequence[Effect]:
+    def advertise(self, now: float, lapses_at: float) -> Sequence[Effect]:
         """Send an advert and renew, in this order; at short intervals renew only as often as L/4 asks.
 
         Every renewal wakes each listener for addresses on the host: twice a second is fine, ten times
         is not (libraries.md).
         """
         self._advert_at = grid(now, self.period)
-        return _ADVERT_AND_RENEWAL if self.config.fenced and self._needs_renewal(now) else _ADVERT
-
-    def _needs_renewal(self, now: float) -> bool:
-        """Whether at the next advert a quarter of the lifetime would be gone."""
-        if self.renewed_at is None:
-            return True
-        left = self.renewed_at + self.lease_seconds - now - self.period
-        return left < self._lifetime * 0.75
+        left_at_next = lapses_at - now - self.period
+        needed = self.config.fenced and left_at_next < self._lifetime * 0.75
+        return _ADVERT_AND_RENEWAL if needed else _ADVERT
 
     def announce(self, now: float) -> Sequence[Effect]:
         """Start a series of announcements."""
@@ -80,10 +69,10 @@ class Master:
             self._announce_at = now + settings.refresh if settings.refresh else NEVER
         return (ev.Announce(),)
 
-    def reassert(self, now: float) -> Sequence[Effect]:
+    def reassert(self, now: float, lapses_at: float) -> Sequence[Effect]:
         """Answer a worse master at once and announce again: caches may have turned to it."""
         in_series = self._announce_left > 0
-        return (*self.advertise(now), *(() if in_series else self.announce(now)))
+        return (*self.advertise(now, lapses_at), *(() if in_series else self.announce(now)))
 
     def leave(self, purpose: Purpose, now: float, *, release: bool = False) -> Sequence[Effect]:
         """Start a handover, or change the purpose of the one under way."""
@@ -101,20 +90,22 @@ class Master:
         """Cede before saying that we go: then an overlap ends even if we are killed in the middle."""
         return (ev.Cede(), ev.Send(bow_out=True)) if self.config.fenced else (ev.Send(bow_out=True),)
 
-    def tick(self, now: float) -> tuple[Sequence[Effect], Cause | None]:
-        """Return what is due, and why we let go if we do."""
-        if self.lapsed(now):
+    def tick(self, now: float, lapses_at: float) -> tuple[Sequence[Effect], Cause | None]:
+        """Return what is due, and why we let go if we do; ``lapses_at`` is the end of the lease."""
+        if now > lapses_at:
             return (), Cause.LEASE_LAPSED
         if self.leaving is not None:
-            return self._tick_leaving(self.leaving, now)
+            return self._tick_leaving(self.leaving, now, lapses_at)
         effects: tuple[Effect, ...] = ()
         if self._advert_at <= now:
-            effects += tuple(self.advertise(now))
+            effects += tuple(self.advertise(now, lapses_at))
         if self._announce_at <= now:
             effects += tuple(self._announce_round(now))
         return effects, None
 
-    def _tick_leaving(self, handover: Leaving, now: float) -> tuple[Sequence[Effect], Cause | None]:
+    def _tick_leaving(
+        self, handover: Leaving, now: float, lapses_at: float
+    ) -> tuple[Sequence[Effect], Cause | None]:
         stops = handover.purpose is Purpose.STOP
         match handover.step(now):
             case Step.BOW_OUT:
@@ -126,5 +117,5 @@ class Master:
             case Step.UNANSWERED:
                 self.leaving = None
                 text = f"nobody answered the bow-out ({handover.purpose.value}): staying master"
-                return (*self.advertise(now), ev.Notice("unanswered", text)), None
+                return (*self.advertise(now, lapses_at), ev.Notice("unanswered", text)), None
         return (), None

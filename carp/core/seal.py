@@ -49,7 +49,7 @@ class Seal:
     last: int | None = None
     reserved: int | None = None
     newest: int | None = None
-    floors: dict[str, int] = field(default_factory=dict)
+    floors: dict[bytes, int] = field(default_factory=dict)
 
     def next(self, wall: float) -> int:
         """Return the time for the next advert; advances the sender's floor."""
@@ -68,7 +68,7 @@ class Seal:
         if self.last is not None:
             self.reserved = self.last
 
-    def accept(self, source: str, time: int) -> bool:
+    def accept(self, source: bytes, time: int) -> bool:
         """Take note of a valid time; False when it is not newer than what the source has sent.
 
         A floor, and that of a source never heard, counts as at most one hour before the newest time

@@ -40,7 +40,7 @@ class Signer:
         self._credentials = (config.sign, *config.accept)
         self._contexts: list[Context] = [c.context(config.vhid) for c in self._credentials]
         self._in_use = [True] + [False] * len(config.accept)
-        self._heads: dict[tuple[int, int, int], tuple[bytes, int]] = {}
+        self._heads: dict[tuple[int, int, int], tuple[tuple[bytes, int], bytes]] = {}
 
     def inherit(self, old: Signer) -> None:
         """Keep sending in each context that was in use and is still accepted."""
@@ -55,11 +55,11 @@ class Signer:
 
         ``header`` is (advbase, advskew, byte 4); ``wall`` in seconds gives the seal its time.
         """
-        head = self._heads.get(header)
-        if head is None:
-            head = self._heads[header] = wire.prefix_sum(self._vhid, *header)
-        advbase, advskew, demotion = header
-        fields = bytes((self._vhid, advbase, advskew, demotion))
+        prepared = self._heads.get(header)
+        if prepared is None:
+            prepared = wire.prefix_sum(self._vhid, *header), bytes((self._vhid, *header))
+            self._heads[header] = prepared
+        head, fields = prepared
         result = []
         for source in sources:
             for context, used in zip(self._contexts, self._in_use, strict=True):
@@ -89,7 +89,7 @@ class Signer:
         # An echo is never later than what we sent; a later time is another host with our address.
         if source in own and last is not None and not newer(time, last):
             return DropReason.LOOP
-        if not self.seal.accept(str(source), time):
+        if not self.seal.accept(source.packed, time):
             return DropReason.REPLAY
         return self._believe(index, sealed=True)
 

@@ -58,6 +58,8 @@ class Vhost:
         self.drops: Counter[DropReason] = Counter()
         self.others = Others()
         self.stopped = False
+        self.lapses_at = NEVER
+        """When the lease of a master ends; never while there is none."""
         self._chance = chance
         self._started = False
         self._backup: Backup | None = None
@@ -77,7 +79,7 @@ class Vhost:
     @property
     def holds(self) -> bool:
         """Whether we are a master that has its addresses."""
-        return self._master is not None and (self._master.renewed_at is not None or not self.config.fenced)
+        return self._master is not None and (self.has_lease or not self.config.fenced)
 
     def header(self, *, bow_out: bool = False) -> tuple[int, int, int]:
         """Return (advbase, advskew, byte 4) of our next advert."""
@@ -102,20 +104,15 @@ class Vhost:
             return self._backup.due()
         return NEVER if self._master is None else self._master.due()
 
-    def lapsed(self, now: float) -> bool:
-        """Whether we are a master whose addresses the kernel may have taken away."""
-        return self._master is not None and self._master.lapsed(now)
+    @property
+    def has_lease(self) -> bool:
+        """Whether we are a master whose addresses have a lifetime."""
+        return self.lapses_at != NEVER
 
     def renewed(self, at: float, lifetime: float) -> None:
         """Take note that a lease of ``lifetime`` seconds began at ``at`` or a little later."""
         if self._master is not None:
-            self._master.renewed_at, self._master.lease_seconds = at, lifetime
-
-    def lease(self) -> tuple[float, float] | None:
-        """Return when the addresses were last renewed and for how many seconds; None without a lease."""
-        if self._master is None or self._master.renewed_at is None:
-            return None
-        return self._master.renewed_at, self._master.lease_seconds
+            self.lapses_at = at + lifetime
 
     def snapshot(self) -> Snapshot:
         """Return what there is to show."""
@@ -162,7 +159,7 @@ class Vhost:
             case ev.ClaimFailed(reason):
                 self.reason = reason
                 return self._let_go(Cause.CLAIM_FAILED, now)
-            case ev.Stalled() if master.lapsed(now):
+            case ev.Stalled() if now > self.lapses_at:
                 return self._let_go(Cause.LEASE_LAPSED, now)
             case ev.AddressGone() if master.leaving is None and self.config.manage:
                 return (ev.Send(), ev.Hold(), ev.Announce())
@@ -177,7 +174,7 @@ class Vhost:
             return effects if takeover is None else self._take_over(takeover, now)
         if self._master is None:
             return ()
-        effects, cause = self._master.tick(now)
+        effects, cause = self._master.tick(now, self.lapses_at)
         if cause is Cause.STOPPED:
             return self._end(self._master, now)
         return effects if cause is None else self._let_go(cause, now)
@@ -187,6 +184,7 @@ class Vhost:
         self.since = now
         self.transitions += 1
         self._backup = self._master = None
+        self.lapses_at = NEVER
         return ev.Changed(old, self.state, cause, peer)
 
     def _become_backup(self, now: float, *, extra: float = 0.0, hold: float = 0.0) -> Backup:
@@ -223,7 +221,7 @@ class Vhost:
         changed = self._change(Cause.LEASE_RESUMED, now)
         self._master = Master(self.config, self.period(), now)
         self.renewed(now, expires - now)
-        return (changed, *self._master.advertise(now), *self._master.announce(now))
+        return (changed, *self._master.advertise(now, self.lapses_at), *self._master.announce(now))
 
     def _take_over(self, takeover: Takeover, now: float) -> Sequence[Effect]:
         self.reason = ""
@@ -286,7 +284,7 @@ class Vhost:
     def _hear_as_master(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
     ) -> Sequence[Effect]:
-        if master.lapsed(now):
+        if now > self.lapses_at:
             return self._let_go(Cause.LEASE_LAPSED, now)
         if master.leaving is not None:
             if not advert.is_bow_out:
@@ -294,10 +292,10 @@ class Vhost:
                 master.leaving.answer(now)
             return ()
         if advert.is_bow_out:
-            return master.advertise(now)
+            return master.advertise(now, self.lapses_at)
         standing = compare(self.header(), advert)
         if standing is Standing.WORSE:
-            return master.reassert(now)
+            return master.reassert(now, self.lapses_at)
         if standing is Standing.TIE:
             return self._tie(master, advert, source, now, sealed=sealed)
         return self._lose(Cause.BETTER_MASTER, advert, source, now, sealed=sealed)
@@ -316,7 +314,7 @@ class Vhost:
         if verdict is Verdict.WAIT:
             return ()
         if verdict is Verdict.STAY:
-            return master.reassert(now)
+            return master.reassert(now, self.lapses_at)
         if verdict is Verdict.YIELD:
             return self._lose(Cause.TIE_LOST, advert, source, now, sealed=sealed)
         low, high = FOREIGN_JITTER
@@ -342,7 +340,7 @@ class Vhost:
         self._master.retime(self.config, self.period(), now)
         if self.demotion > before:
             return self._master.leave(Purpose.DEMOTION, now)
-        return self._master.advertise(now) if self._master.leaving is None else ()
+        return self._master.advertise(now, self.lapses_at) if self._master.leaving is None else ()
 
     def _stop(self, now: float, *, release: bool) -> Sequence[Effect]:
         if self.stopped:
@@ -357,7 +355,7 @@ class Vhost:
         """Finish a stop: delete where a successor holds the addresses, else leave them to the fence."""
         leaving, scripts = master.leaving, self.config.scripts
         gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
-        expires = NEVER if master.renewed_at is None else master.renewed_at + master.lease_seconds
+        expires = self.lapses_at
         last: tuple[Effect, ...] = () if gone else (ev.Leave(expires),)
         if self.config.manage and (gone or not self.config.fenced):
             last += (ev.Release(self.config.addresses),)
@@ -390,7 +388,7 @@ class Vhost:
         removed = tuple(a for a in old.addresses if a not in self.config.addresses)
         release = (ev.Release(removed),) if removed and old.manage else ()
         if not self.config.fenced:
-            master.renewed_at = None
+            self.lapses_at = NEVER
         same = (self.config.fencing, self.config.manage) == (old.fencing, old.manage)
         if not self.config.manage or (same and not added):
             return release

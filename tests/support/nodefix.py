@@ -119,8 +119,7 @@ class Daemon(Program):
 
     def lines(self, since: int = 0) -> list[dict[str, Any]]:
         """Return its log lines from a number on; a line that is not JSON fails the test."""
-        whole, _, _ = self.text.rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()[since:]]
+        return _parse(self.text)[since:]
 
     def events(self, event: str, *, since: int = 0, vhost: str | None = None) -> list[dict[str, Any]]:
         """Return the lines of one kind of event, of one vhost."""
@@ -137,8 +136,7 @@ class Daemon(Program):
 
     def state(self, vhost: str | None = None) -> str:
         """Return the state that it logged last in this run; INIT before that."""
-        whole, _, _ = self.text_of_this_run.rpartition("\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = _parse(self.text_of_this_run)
         changes = [each for each in lines if each["event"] == "state" and vhost in (None, each["vhost"])]
         return str(changes[-1]["new"]) if changes else "INIT"
 
@@ -294,6 +292,15 @@ class Lab:
         before = daemon.count
         daemon.signal(signal.SIGUSR1)
         return str(daemon.wait_event("status", since=before)["message"])
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
+    whole, _, _ = text.rpartition("\n")
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError:
+        msg = f"a log of JSON lines has another:\n{text}"
+        raise AssertionError(msg) from None
 
 
 def _program(patch: str) -> list[str]:

@@ -57,6 +57,7 @@ class Stored:
     reserved: int | None
     newest: int | None
     floors: dict[str, int]
+    wall: float
 
 
 class Kernel:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_PATIENCE: Final = 0.5
 LATE: Final = 0.005
 REWRITE_AFTER: Final = 240.0
+FORGET_AFTER: Final = 30 * 86400.0
 HOUSEKEEPING: Final = 10.0
 """s; the engine's 0.25 s is far more often than its work needs."""
 
@@ -180,7 +181,7 @@ class Process:
         self.port = Port(self)
         self.runner = Runner(self.clock, Renewals(host), Watcher(host))
         config, stored = host.config, host.stored
-        seal = Seal() if stored is None else Seal(stored.reserved, stored.reserved, stored.newest, dict(stored.floors))
+        seal = self._stored_seal(stored)
         self._proven = stored is not None and stored.proof == _proof(config)
         vhost = Vhost(config, chance=host.world.rng.random, seal=seal, now=host.local())
         self.member = Member(vhost, self.port)
@@ -198,6 +199,13 @@ class Process:
         self._written_at = 0.0
         timing = config.timing
         self._patience = min(MAX_PATIENCE, timing.dead_time() / 4, timing.lifetime() / 4)
+
+    def _stored_seal(self, stored: Stored | None) -> Seal:
+        """Continue from the floors on disk unless they seem too old (carp/state.py)."""
+        if stored is None or self.host.wall() - stored.wall > FORGET_AFTER:
+            self.world.checks.seals.state_lost(self.host)
+            return Seal()
+        return Seal(stored.reserved, stored.reserved, stored.newest, dict(stored.floors))
 
     @property
     def vhost(self) -> Vhost:
@@ -452,7 +460,8 @@ class Process:
         else:
             seal.reserve(self.clock.wall())
         self._written_at = self.clock.now()
-        host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, dict(seal.floors))
+        floors = dict(seal.floors)
+        host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, floors, host.wall())
         self._proven = True
         host.boundary("disk")
 

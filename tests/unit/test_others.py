@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from carp.core.others import MAX_RIVALS, Others
 from pair import address, config, plain
+
+if TYPE_CHECKING:
+    from carp.core.wire import Advert
 
 SETTINGS = config(advskew=10)
 RIVAL = plain(SETTINGS, 1, 10)
 BETTER = plain(SETTINGS, 1, 0)
 
 
-def _hear(others: Others, source: str, advert: object = RIVAL) -> None:
-    assert advert in (RIVAL, BETTER)
-    chosen = RIVAL if advert == RIVAL else BETTER
-    others.note(chosen, address(source), 1.0, SETTINGS.timing, sealed=True)
+def _hear(others: Others, source: str, advert: Advert = RIVAL) -> None:
+    others.note(advert, address(source), 1.0, SETTINGS.timing, sealed=True)
 
 
 def test_the_master_is_who_was_heard_last() -> None:
