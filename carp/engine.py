@@ -94,7 +94,13 @@ class Engine:
         """Take in one vhost; it starts at the next `settle`."""
         seal = None if memory is None else memory.seal()
         vhost = Vhost(config, chance=random.random, seal=seal, now=self._clock.now())
-        port = LinkPort(config, self._fence, lambda up: self._scripts(slot, up=up), self._listen_for_answers)
+        port = LinkPort(
+            config,
+            self._fence,
+            script=lambda up: self._scripts(slot, up=up),
+            listen=self._listen_for_answers,
+            remember=lambda: self._remember(slot),
+        )
         slot = Slot(Member(vhost, port), port, memory)
         self.slots[config.name] = slot
         self._remember(slot)

@@ -51,6 +51,9 @@ class Port(Protocol):
     def script(self, *, up: bool) -> None:
         """Start the up or down script."""
 
+    def remember(self) -> None:
+        """Store a new floor of the seal (`Seal.reserve`): times beyond the stored one are about to leave."""
+
 
 class Kernel(Protocol):
     """What is done for many vhosts in one call."""

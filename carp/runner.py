@@ -96,6 +96,8 @@ class Runner:
         began = self._clock.now()
         member.sent_at = None
         packets = vhost.signer.packets(vhost.header(bow_out=bow_out), vhost.sources, self._clock.wall())
+        if vhost.signer.seal.overdrawn:
+            member.port.remember()
         problem = member.port.send(packets)
         if problem is None:
             member.sent_at = began

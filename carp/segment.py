@@ -98,15 +98,22 @@ class LinkPort:
         self,
         config: VhostConfig,
         fence: Fence,
+        *,
         script: Callable[[bool], None],
         listen: Callable[[Segment], None],
+        remember: Callable[[], None],
     ) -> None:
-        """``script`` starts the up or down script; ``listen`` is called when answers to probes are due."""
+        """Begin without a segment.
+
+        ``script`` starts the up or down script, ``listen`` makes sure that answers to probes are heard,
+        ``remember`` stores the floor of the seal.
+        """
         self.config = config
         self.segment: Segment | None = None
         self._fence = fence
         self._script = script
         self._listen = listen
+        self.remember = remember
         self._routes: list[tuple[Address, list[Sender]]] = []
 
     @property

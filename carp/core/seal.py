@@ -43,23 +43,27 @@ class Seal:
     """The times sent and heard in one vhid.
 
     ``reserved`` is the floor that stands on disk: no time beyond it may be sent before a later floor is
-    written; after a restart it is the floor to continue from.
+    written (``overdrawn`` says that one is due); after a restart it is the floor to continue from.
     """
 
     last: int | None = None
     reserved: int | None = None
     newest: int | None = None
     floors: dict[bytes, int] = field(default_factory=dict)
+    overdrawn: bool = False
 
     def next(self, wall: float) -> int:
         """Return the time for the next advert; advances the sender's floor."""
         after_last = None if self.last is None else (self.last + 1) % MODULUS
         after_heard = None if self.newest is None else (self.newest + 1) % MODULUS
         self.last = latest(from_wall(wall), after_last, after_heard)
+        if self.reserved is not None and newer(self.last, self.reserved):
+            self.overdrawn = True
         return self.last
 
     def reserve(self, wall: float) -> int:
         """Return a new floor, to be written before a time beyond the old one is sent."""
+        self.overdrawn = False
         self.reserved = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD) % MODULUS
         return self.reserved
 

@@ -164,7 +164,7 @@ class Vhost:
             case ev.AddressGone() if master.leaving is None and self.config.manage:
                 return (ev.Send(), ev.Hold(), ev.Announce())
             case ev.ScriptEnded() if not self.config.manage:
-                return (ev.Announce(),)
+                return master.announce(now)
         return ()
 
     def tick(self, now: float) -> Sequence[Effect]:
@@ -227,6 +227,9 @@ class Vhost:
         self.reason = ""
         changed = self._change(takeover.cause, now, takeover.peer)
         self._master = Master(self.config, self.period(), now)
+        if not self.config.manage and self.config.scripts.up:
+            # Announced only once the script has added the address (`ScriptEnded`).
+            return changed, ev.Send(), ev.Script(up=True)
         hold = (ev.Hold(),) if self.config.manage else ()
         return changed, ev.Send(), *hold, *self._master.announce(now), ev.Script(up=True)
 

@@ -109,7 +109,7 @@ def test_silent_days_lock_nobody_out(ahead: int, believed: bool) -> None:
 
 
 def test_a_reign_of_months_locks_nobody_out() -> None:
-    """For 200 days one master sends and hears nobody: its backup believes it throughout, and it the backup."""
+    """For 200 days one master sends and hears nobody; its backup believes it throughout."""
     master, backup = Seal(), Seal()
     wall = NOW
     assert master.accept("10.1.1.2", backup.next(wall))
