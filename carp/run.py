@@ -102,6 +102,11 @@ class _Process:
         memories = [self._memory(config) for config in self._configs]
         for config, memory in zip(self._configs, memories, strict=True):
             engine.add(config, memory)
+            if config.manage and not config.fenced:
+                log.warning(
+                    "fencing is off: if this process is killed, its addresses stay on this host",
+                    extra={"fields": {"vhost": config.name, "event": "unfenced"}},
+                )
         self._signals(asyncio.get_running_loop())
         # A collection of everything imported so far would stop the election for some 10 ms.
         gc.collect()

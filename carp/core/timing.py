@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 GUARD: Final = 0.2
 """Added to our own dead time, never to the wire: a killed owner's address is gone before we claim."""
 KERNEL_LAG: Final = 1.15
-"""The kernel removes an address at most this long after its lifetime (measured, design.md rule 3)."""
-KERNEL_EARLY: Final = 0.02
-LEASE_MARGIN: Final = 1.2
-"""L + this must fit into the successor's dead time."""
+"""s; the kernel removes an address at most this long after its lifetime (measured, design.md rule 3)."""
+LEASE_MARGIN: Final = KERNEL_LAG + 0.05
+"""s; L + this must fit into the successor's dead time: a renewal may follow its advert by 0.05 s."""
 MAX_DEMOTED_SKEW: Final = 240
 """FreeBSD clamps a demoted skew here (section 6)."""
 MAX_SKEW: Final = 255
@@ -77,7 +76,7 @@ class Timing:
 
     def overlap_bound(self) -> float:
         """Return the longest time with two owners after a kill or stall, among our own members."""
-        return max(0.0, self.lifetime() + KERNEL_LAG - self._fastest_successor())
+        return max(0.0, self.lifetime() + LEASE_MARGIN - self._fastest_successor())
 
     def advert_period(self, demotion: int = 0, *, fenced: bool = True) -> float:
         """Return how often a master advertises and renews: its interval, but at least every L/4.

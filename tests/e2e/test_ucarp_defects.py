@@ -171,7 +171,7 @@ def test_b09_simultaneous_start_makes_one_master(lab: Lab, run: int) -> None:
     wait_until(lambda: "MASTER" in [e.state() for e in daemons], 6, "a master", *daemons)
     idle(2)
     masters = [line for e in daemons for line in e.events("state") if line["new"] == "MASTER"]
-    assert 1 == len(masters), masters
+    assert 1 == len(masters), [each.text for each in daemons]
 
 
 @beside

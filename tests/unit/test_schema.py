@@ -17,11 +17,15 @@ from pair import DEFAULTS, config
 ADDRESS = "is not an IP address such as 10.1.1.252, 10.1.1.252/24 or 2001:db8::252"
 UNICAST = "address: give a unicast address of the nodes' subnet"
 NO_PASSWORD = "password: is required: exactly one of password and passwordFile"
-NAME = "must be 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
+NAME = "must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends"
+NO_NAME = "is no interface name: 1 to 15 characters without '/', ':' and blanks"
 PREEMPT = "preempt.after: write preempt: {mode: After, after: 30s}; mode Never or Always takes no after"
 UNICAST_PEERS = "transport.peers: goes with mode Unicast, which needs at least one"
 INTERFACE = "is required: a name such as eth0, or exactly one of {name}, {subnet} and {pattern}"
-TOO_LONG = "has 20 bytes, more than 19: CARP keeps 20 bytes with a closing zero, and the BSDs silently cut what is longer"
+TOO_LONG = (
+    "has 20 bytes, more than 19: CARP keeps 20 bytes with a closing zero, "
+    "and the BSDs silently cut what is longer"
+)
 
 
 def _errors(data: object, **options: Any) -> list[str]:
@@ -32,7 +36,7 @@ def _errors(data: object, **options: Any) -> list[str]:
 
 
 def test_defaults() -> None:
-    """A vhost with nothing but its name, vhid, interface, address and password has the documented defaults."""
+    """With nothing but name, vhid, interface, address and password a vhost has the documented defaults."""
     expected = c.VhostConfig(
         name="ingress",
         vhid=42,
@@ -130,14 +134,12 @@ def test_every_field_is_taken_over() -> None:
         (
             "interface",
             "x" * 16,
-            [
-                f"interface.name: '{'x' * 16}' is no interface name: 1 to 15 characters without '/', ':' and blanks"
-            ],
+            [f"interface.name: '{'x' * 16}' {NO_NAME}"],
         ),
         (
             "interface",
             "a b",
-            ["interface.name: 'a b' is no interface name: 1 to 15 characters without '/', ':' and blanks"],
+            [f"interface.name: 'a b' {NO_NAME}"],
         ),
         (
             "interface",
@@ -235,7 +237,7 @@ def test_every_field_is_taken_over() -> None:
         ("fencing", "Lease", ["fencing: 'Lease' is not supported by this version: write Lifetime or Off"]),
         ("fencing", "lifetime", ["fencing: 'lifetime' is not one of Lifetime, Off"]),
         ("scripts", {"timeout": "0s"}, ["scripts.timeout: '0s' is not between 0.1s and 3600s"]),
-        ("scripts", {"Up": "/x"}, ["scripts.Up: is not a known field; did you mean up?"]),
+        ("scripts", {"upp": "/x"}, ["scripts.upp: is not a known field; did you mean up?"]),
         ("healthChecks", [{}], ["healthChecks: is not supported by this version; leave it empty"]),
         ("manageAddresses", "no", ["manageAddresses: 'no' is neither true nor false"]),
         ("firstClaimant", 1, ["firstClaimant: 1 is neither true nor false"]),
@@ -267,8 +269,12 @@ def test_something_else_than_a_mapping(data: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("eth0", c.Interface(name="eth0")), ({"name": "eth0"}, c.Interface(name="eth0"))]
-    + [({"pattern": "en*"}, c.Interface(pattern="en*")), ({"subnet": "auto"}, c.Interface(subnet="auto"))],
+    [
+        ("eth0", c.Interface(name="eth0")),
+        ({"name": "eth0"}, c.Interface(name="eth0")),
+        ({"pattern": "en*"}, c.Interface(pattern="en*")),
+        ({"subnet": "auto"}, c.Interface(subnet="auto")),
+    ],
 )
 def test_an_interface_is_chosen_in_one_way(given: object, expected: c.Interface) -> None:
     """A plain string means the name."""

@@ -24,6 +24,7 @@ TIME = st.integers(0, MODULUS - 1)
 NOW = 1_700_000_000.0
 STAMP = from_wall(NOW)
 DAY = 24 * HOUR
+FIRST, SECOND, THIRD, STRANGER = (bytes((10, 1, 1, last)) for last in (1, 2, 3, 9))
 
 
 def test_unit_is_a_256th_of_a_second() -> None:
@@ -72,7 +73,7 @@ def test_time_sent_is_the_wall_clocks() -> None:
 def test_a_slow_clock_catches_up_with_what_was_heard() -> None:
     """A member whose clock is years behind sends one more than the newest time heard."""
     seal = Seal()
-    assert seal.accept("10.1.1.2", STAMP)
+    assert seal.accept(SECOND, STAMP)
     assert (STAMP + 1) % MODULUS == seal.next(12.0)
     assert (STAMP + 2) % MODULUS == seal.next(12.0)
 
@@ -80,76 +81,76 @@ def test_a_slow_clock_catches_up_with_what_was_heard() -> None:
 def test_replay_and_late_adverts_are_refused() -> None:
     """A time not newer than the last of its source is refused, also an older one that arrives late."""
     seal = Seal()
-    assert seal.accept("10.1.1.2", STAMP)
-    assert not seal.accept("10.1.1.2", STAMP)
-    assert not seal.accept("10.1.1.2", STAMP - 1)
-    assert seal.accept("10.1.1.2", STAMP + 1)
+    assert seal.accept(SECOND, STAMP)
+    assert not seal.accept(SECOND, STAMP)
+    assert not seal.accept(SECOND, STAMP - 1)
+    assert seal.accept(SECOND, STAMP + 1)
 
 
 def test_sources_have_floors_of_their_own() -> None:
     """One source's time is no floor for another's within the hour."""
     seal = Seal()
-    assert seal.accept("10.1.1.2", STAMP)
-    assert seal.accept("10.1.1.3", STAMP - HOUR + 1)
-    assert not seal.accept("10.1.1.2", STAMP - HOUR + 1)
+    assert seal.accept(SECOND, STAMP)
+    assert seal.accept(THIRD, STAMP - HOUR + 1)
+    assert not seal.accept(SECOND, STAMP - HOUR + 1)
 
 
 @pytest.mark.parametrize(("behind", "believed"), [(HOUR - 1, True), (HOUR, False), (30 * DAY, False)])
 def test_an_unknown_source_is_believed_within_an_hour_of_the_newest(behind: int, believed: bool) -> None:
     """An old recording of a source never heard gains nothing once a newer time was heard."""
     seal = Seal(newest=STAMP)
-    assert believed == seal.accept("10.1.1.9", (STAMP - behind) % MODULUS)
+    assert believed == seal.accept(STRANGER, (STAMP - behind) % MODULUS)
 
 
 @pytest.mark.parametrize(("ahead", "believed"), [(1, True), (2 * HOUR, True), (90 * DAY, True)])
 def test_silent_days_lock_nobody_out(ahead: int, believed: bool) -> None:
     """A member that comes back long after its floor is believed."""
-    seal = Seal(newest=STAMP, floors={"10.1.1.2": STAMP})
-    assert believed == seal.accept("10.1.1.2", (STAMP + ahead) % MODULUS)
+    seal = Seal(newest=STAMP, floors={SECOND: STAMP})
+    assert believed == seal.accept(SECOND, (STAMP + ahead) % MODULUS)
 
 
 def test_a_reign_of_months_locks_nobody_out() -> None:
     """For 200 days one master sends and hears nobody; its backup believes it throughout."""
     master, backup = Seal(), Seal()
     wall = NOW
-    assert master.accept("10.1.1.2", backup.next(wall))
+    assert master.accept(SECOND, backup.next(wall))
     for _ in range(200 * 24):
         wall += 3600.0
-        assert backup.accept("10.1.1.1", master.next(wall))
-        assert backup.accept("10.1.1.1", master.next(wall + 0.5))
-    assert master.accept("10.1.1.2", backup.next(wall))
+        assert backup.accept(FIRST, master.next(wall))
+        assert backup.accept(FIRST, master.next(wall + 0.5))
+    assert master.accept(SECOND, backup.next(wall))
 
 
 def test_an_old_floor_counts_as_an_hour_before_the_newest() -> None:
     """After months without a word a floor could lie in what looks like the future; it does not count."""
     floor = (STAMP - 100 * DAY) % MODULUS
     assert newer(floor, STAMP)
-    seal = Seal(newest=STAMP, floors={"10.1.1.2": floor})
-    assert seal.accept("10.1.1.2", STAMP + 1)
+    seal = Seal(newest=STAMP, floors={SECOND: floor})
+    assert seal.accept(SECOND, STAMP + 1)
 
 
 def test_lost_state_locks_nobody_out() -> None:
     """A member that lost its state and its clock is believed again after hearing one advert."""
     ours, theirs = Seal(), Seal()
-    assert ours.accept("10.1.1.2", STAMP)
-    assert theirs.accept("10.1.1.1", ours.next(NOW))
-    assert ours.accept("10.1.1.2", theirs.next(0.0))
+    assert ours.accept(SECOND, STAMP)
+    assert theirs.accept(FIRST, ours.next(NOW))
+    assert ours.accept(SECOND, theirs.next(0.0))
 
 
 def test_memory_is_bounded() -> None:
     """The source that was first heard is forgotten when there are 256; its floor is then the hour."""
     seal = Seal()
     for number in range(MAX_SOURCES + 1):
-        assert seal.accept(f"10.1.{number >> 8}.{number & 255}", STAMP + number)
+        assert seal.accept(number.to_bytes(4, "big"), STAMP + number)
     assert MAX_SOURCES == len(seal.floors)
-    assert "10.1.0.0" not in seal.floors
-    assert not seal.accept("10.1.0.0", STAMP - HOUR)
+    assert bytes(4) not in seal.floors
+    assert not seal.accept(bytes(4), STAMP - HOUR)
 
 
 def test_a_known_source_evicts_nobody() -> None:
     """With the memory full, a source in it only moves its own floor."""
-    seal = Seal(floors={str(number): STAMP for number in range(MAX_SOURCES)}, newest=STAMP)
-    assert seal.accept("0", STAMP + 1)
+    seal = Seal(floors={number.to_bytes(4, "big"): STAMP for number in range(MAX_SOURCES)}, newest=STAMP)
+    assert seal.accept(bytes(4), STAMP + 1)
     assert MAX_SOURCES == len(seal.floors)
 
 
