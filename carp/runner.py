@@ -8,6 +8,7 @@ one that turns out late is taken back at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
@@ -51,8 +52,8 @@ class Runner:
         """Carry out effects in order; stop where one shows that the rest would be wrong."""
         for effect in effects:
             match effect:
-                case ev.Send(bow_out):
-                    go_on = self._send(member, bow_out=bow_out)
+                case ev.Send(bow_out, until):
+                    go_on = self._send(member, bow_out=bow_out, until=until)
                 case ev.Renew():
                     self._renewals.append(member)
                     continue
@@ -89,11 +90,13 @@ class Runner:
         self.run(member, member.vhost.handle(ev.LeaseLapsed(), now))
         return True
 
-    def _send(self, member: Member, *, bow_out: bool = False) -> bool:
+    def _send(self, member: Member, *, bow_out: bool = False, until: float = inf) -> bool:
         if self._lapsed(member):
             return False
         vhost = member.vhost
         began = self._clock.now()
+        if began > until:
+            return True
         member.sent_at = None
         packets = vhost.signer.packets(vhost.header(bow_out=bow_out), vhost.sources, self._clock.wall())
         if vhost.signer.seal.overdrawn:

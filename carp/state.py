@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.core.errors import CarpError
-from carp.core.seal import Seal
+from carp.core.seal import Seal, latest
 
 if TYPE_CHECKING:
     from carp.core.config import VhostConfig
@@ -68,6 +68,7 @@ class Memory:
             return Seal()
         if age > _FORGET_AFTER:
             return Seal()
+        newest = latest(reserved, newest)
         return Seal(last=reserved, reserved=reserved, newest=newest, floors=floors)
 
     def proves(self, config: VhostConfig) -> bool:

@@ -123,9 +123,13 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send an advert in every family and every context in use; ``bow_out`` makes it 255/255."""
+    """Send an advert in every family and every context in use; ``bow_out`` makes it 255/255.
+
+    Not after ``until``: the last advert of a master that has already let go misleads when it is late.
+    """
 
     bow_out: bool = False
+    until: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

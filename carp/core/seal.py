@@ -44,6 +44,8 @@ class Seal:
 
     ``reserved`` is the floor that stands on disk: no time beyond it may be sent before a later floor is
     written (``overdrawn`` says that one is due); after a restart it is the floor to continue from.
+    ``newest`` is the latest time sent or heard: the latest heard alone would lie in what looks like the
+    future to a master that hears nobody for 97 days.
     """
 
     last: int | None = None
@@ -54,9 +56,8 @@ class Seal:
 
     def next(self, wall: float) -> int:
         """Return the time for the next advert; advances the sender's floor."""
-        after_last = None if self.last is None else (self.last + 1) % MODULUS
-        after_heard = None if self.newest is None else (self.newest + 1) % MODULUS
-        self.last = latest(from_wall(wall), after_last, after_heard)
+        after = None if self.newest is None else (self.newest + 1) % MODULUS
+        self.last = self.newest = latest(from_wall(wall), after)
         if self.reserved is not None and newer(self.last, self.reserved):
             self.overdrawn = True
         return self.last
@@ -64,7 +65,7 @@ class Seal:
     def reserve(self, wall: float) -> int:
         """Return a new floor, to be written before a time beyond the old one is sent."""
         self.overdrawn = False
-        self.reserved = (latest(from_wall(wall), self.last, self.newest) + WRITE_AHEAD) % MODULUS
+        self.reserved = (latest(from_wall(wall), self.newest) + WRITE_AHEAD) % MODULUS
         return self.reserved
 
     def close(self) -> None:
@@ -75,13 +76,13 @@ class Seal:
     def accept(self, source: bytes, time: int) -> bool:
         """Take note of a valid time; False when it is not newer than what the source has sent.
 
-        A floor, and that of a source never heard, counts as at most one hour before the newest time
-        heard: lost state locks nobody out, and an old recording gains nothing.
+        A floor, and that of a source never heard, counts as at most one hour before the newest time:
+        lost state locks nobody out, and an old recording gains nothing. No floor is later than the
+        newest time, so its age needs no serial comparison, which 97 silent days would deceive.
         """
         floor = self.floors.get(source)
-        if self.newest is not None:
-            oldest = (self.newest - HOUR) % MODULUS
-            floor = oldest if floor is None else latest(floor, oldest)
+        if self.newest is not None and (floor is None or (self.newest - floor) % MODULUS > HOUR):
+            floor = (self.newest - HOUR) % MODULUS
         if floor is not None and not newer(time, floor):
             return False
         if source not in self.floors and len(self.floors) >= MAX_SOURCES:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from carp.core.wire import Advert
 
 NEVER: Final = float("inf")
+FRESH: Final = 0.05
+"""s for which the last advert of a loser still says something."""
 MAX_DEMOTION: Final = 254
 """Byte 4 of a bow-out is 255 when its sender stops."""
 
@@ -308,7 +310,7 @@ class Vhost:
     ) -> Sequence[Effect]:
         """Yield with one last advert: the winner then announces again, since caches may hold our MAC."""
         self.others.note(advert, source, now, self.config.timing, sealed=sealed)
-        return (ev.Send(), *self._let_go(cause, now, str(source)))
+        return (ev.Send(until=now + FRESH), *self._let_go(cause, now, str(source)))
 
     def _tie(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool

@@ -128,7 +128,9 @@ class Keepalived:
         if not config.exists():
             config.write_text(self._config(seat), encoding="ascii")
         pids = ["--pid", str(seat.folder / "pid"), "--vrrp_pid", str(seat.folder / "vrrp.pid")]
-        seat.launch(["keepalived", "--dont-fork", "--vrrp", "--log-console", "--use-file", str(config), *pids])
+        seat.launch(
+            ["keepalived", "--dont-fork", "--vrrp", "--log-console", "--use-file", str(config), *pids]
+        )
 
     @staticmethod
     def _config(seat: Seat) -> str:

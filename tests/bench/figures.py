@@ -79,7 +79,9 @@ def table(figures: Sequence[Figure], *, quick: bool) -> list[str]:
         for figure in figures
     ]  # fmt: skip
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     notes = [f"{figure.what}: {figure.note}" for figure in figures if figure.note]
     return [line.rstrip() for line in [*lines, *([""] if notes else []), *notes]]
@@ -106,7 +108,9 @@ def _group(body: list[str], figure: Figure, y: int) -> int:
     start = y
     for name, value in bars.items():
         width = max(1.0, value / top * _BAR)
-        body.append(f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_ROW - 3}" fill="{COLOURS[name]}"/>')
+        body.append(
+            f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_ROW - 3}" fill="{COLOURS[name]}"/>'
+        )
         body.append(f'<text x="{_LEFT + width + 5:.1f}" y="{y + 11}">{name} {number(value)}</text>')
         y += _ROW
     if figure.bound is not None:

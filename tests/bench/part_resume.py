@@ -20,7 +20,6 @@ from figures import Figure
 if TYPE_CHECKING:
     from arena import Team
     from carp.lab.node import Node
-    from contenders import Seat
 
 RESUMED_MS = 200.0
 SEALED_MS = 1300.0
@@ -79,7 +78,9 @@ def restarts(number: signal.Signals, runs: int) -> tuple[list[int], list[float]]
         group.begin(prober)
         for _ in range(runs):
             pause(1.0 + some(1.0))
-            _end(group, seat, number, prober.mark)
+            prober.mark("end")
+            group.signal(seat, number)
+            group.reap(seat)
             pause(some(seconds))
             times.append(_start(group, sniffer))
             pause(3.6)  # longer than any lease: who did not resume has lost the address by now
@@ -88,13 +89,6 @@ def restarts(number: signal.Signals, runs: int) -> tuple[list[int], list[float]]
                 raise LabError(msg)
         sniffer.close()
         return [summary.lost for summary in marked(prober, "end")], times
-
-
-def _end(group: Team, seat: Seat, number: signal.Signals, mark: object) -> None:
-    if callable(mark):
-        mark("end")
-    group.signal(seat, number)
-    group.reap(seat)
 
 
 def first_claims(*, sealed: bool, runs: int) -> list[float]:
@@ -115,12 +109,10 @@ def first_claims(*, sealed: bool, runs: int) -> list[float]:
 def run(*, quick: bool) -> list[Figure]:
     """Measure ours; the others have nothing to compare: they neither resume nor listen first."""
     runs = 2 if quick else 6
-    killed, ended = (
-        side_by_side({n.name: partial(restarts, n, runs) for n in (signal.SIGKILL, signal.SIGTERM)})[n.name]
-        for n in (signal.SIGKILL, signal.SIGTERM)
-    )
+    ends = side_by_side({n.name: partial(restarts, n, runs) for n in (signal.SIGKILL, signal.SIGTERM)})
+    killed, ended = ends["SIGKILL"], ends["SIGTERM"]
     claims = side_by_side(
-        {f"{mode}": partial(first_claims, sealed=mode, runs=runs) for mode in (True, False)}
+        {str(mode): partial(first_claims, sealed=mode, runs=runs) for mode in (True, False)}
     )
     times = [*killed[1], *ended[1]]
     return [

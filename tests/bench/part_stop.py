@@ -37,7 +37,9 @@ def moves(contender: Contender, number: signal.Signals, runs: int) -> list[tuple
 def run(*, quick: bool) -> list[Figure]:
     """Measure ours first and alone, then the others side by side."""
     runs = 2 if quick else 5
-    ours = side_by_side({n.name: partial(moves, ALL["carp"], n, runs) for n in (signal.SIGTERM, signal.SIGUSR2)})
+    ours = side_by_side(
+        {n.name: partial(moves, ALL["carp"], n, runs) for n in (signal.SIGTERM, signal.SIGUSR2)}
+    )
     wanted = {
         "ucarp SIGTERM": partial(moves, ALL["ucarp"], signal.SIGTERM, 2),
         "keepalived SIGTERM": partial(moves, ALL["keepalived"], signal.SIGTERM, 2),
