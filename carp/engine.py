@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from typing import TYPE_CHECKING, Final
 
 from carp.announce import FrameSocket, answer_of
@@ -25,7 +24,7 @@ from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
 from carp.runner import Member, Runner
 from carp.segment import LinkPort
 from carp.slots import Places, Slot
-from carp.timers import Timer
+from carp.timers import SystemClock, Timer
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -56,13 +55,6 @@ BURST: Final = 1000
 """Packets read from one socket before timers get their turn."""
 
 
-class SystemClock:
-    """The machine's clocks."""
-
-    now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)
-
-
 class Engine:
     """Runs vhosts in the current network namespace on the running asyncio loop."""
 
@@ -83,7 +75,7 @@ class Engine:
         self._awake_at = self._clock.now()
         self._armed_at = self._next_due = 0.0
         self._housekeeping_at = 0.0
-        self._settle_planned = False
+        self._settle_planned = self._stopping = False
         self._idle = asyncio.Event()
         self._loop.add_reader(self._timer.fileno(), self._on_timer)
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
@@ -99,14 +91,35 @@ class Engine:
             self._fence,
             script=lambda up: self._scripts(slot, up=up),
             listen=self._listen_for_answers,
-            remember=lambda: self._remember(slot),
+            remember=lambda: slot.remember(self._clock),
         )
         slot = Slot(Member(vhost, port), port, memory)
         self.slots[config.name] = slot
-        self._remember(slot)
-        timings = [s.config.timing for s in self.slots.values()]
-        self._patience = min(MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings))
+        slot.remember(self._clock)
+        self._set_patience()
         return slot
+
+    def reconfigure(self, slot: Slot, config: VhostConfig) -> None:
+        """Give a vhost new settings in place (same vhid, same interface selector)."""
+        self._enter()
+        slot.port.reconfigure(config)
+        self._deliver(slot.member, ev.Reconfigure(config))
+        self._set_patience()
+        slot.remember(self._clock)
+        self._places.rejoin(slot)
+        self.settle()
+
+    def forget(self, slot: Slot) -> None:
+        """Drop a vhost that has stopped."""
+        self._places.detach(slot, "removed", self._closing)
+        del self.slots[slot.config.name]
+        if slot.memory is not None:
+            slot.remember(self._clock, at_end=True)
+            slot.memory.close()
+
+    def _set_patience(self) -> None:
+        timings = [slot.config.timing for slot in self.slots.values()]
+        self._patience = min(MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings))
 
     def settle(self) -> None:
         """Put every vhost where the links and addresses of the host say."""
@@ -124,8 +137,12 @@ class Engine:
         self._deliver(slot.member, event)
         self._after_events()
 
-    async def stopped(self) -> None:
-        """Return when every vhost has stopped."""
+    async def stop(self, *, release: bool) -> None:
+        """Hand every vhost over and return when all have stopped; see `carp.core.events.Stop`."""
+        self._stopping = True
+        for slot in list(self.slots.values()):
+            self.handle(slot, ev.Stop(release=release))
+        self._after_events()
         await self._idle.wait()
 
     def abandon(self) -> None:
@@ -144,7 +161,7 @@ class Engine:
             segment.close()
         for slot in self.slots.values():
             if slot.memory is not None:
-                self._remember(slot, at_end=True)
+                slot.remember(self._clock, at_end=True)
                 slot.memory.close()
         for item in (self._timer, self._monitor, self._netlink):
             item.close()
@@ -190,7 +207,7 @@ class Engine:
 
     def _tick(self, now: float) -> None:
         due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
-        self._check_carriers(due)
+        self._places.check_carriers(due, self.slots.values(), self._closing)
         for slot in due:
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
@@ -204,7 +221,7 @@ class Engine:
     def _after_events(self) -> None:
         self._flush()
         self._rearm(self._clock.now())
-        if self.slots and all(slot.member.vhost.stopped for slot in self.slots.values()):
+        if self._stopping and all(slot.member.vhost.stopped for slot in self.slots.values()):
             self._idle.set()
 
     def _flush(self) -> None:
@@ -224,21 +241,6 @@ class Engine:
         self._armed_at = at
         self._timer.arm(at)
 
-    def _check_carriers(self, due: list[Slot]) -> None:
-        """Ask the drivers: a master without carrier lets go before it would send (rule 3)."""
-        segments = {
-            id(slot.port.segment): slot.port.segment
-            for slot in due
-            if slot.member.vhost.state is State.MASTER and not slot.config.ignore_link_state
-        }
-        for segment in segments.values():
-            if segment is None or self._netlink.carrier(segment.name) is not False:
-                continue
-            for slot in self.slots.values():
-                if slot.port.segment is segment and not slot.config.ignore_link_state:
-                    reason = f"interface {segment.name} has no carrier"
-                    self._places.detach(slot, reason, self._closing)
-
     def _housekeeping(self, now: float) -> None:
         """Do what may wait: look for lost interfaces, write the seal's floors, stop listening for answers."""
         for slot in self.slots.values():
@@ -249,26 +251,12 @@ class Engine:
             if slot.port.segment is None and not vhost.stopped:
                 self._plan_settle()
             if now - slot.written_at > REWRITE_AFTER:
-                self._remember(slot)
+                slot.remember(self._clock)
         for segment in self._places.segments.values():
             if segment.listener is not None and not any(m.vhost.listening for m in segment.members.values()):
                 self._loop.remove_reader(segment.listener.fileno())
                 segment.listener.close()
                 segment.listener = None
-
-    def _remember(self, slot: Slot, *, at_end: bool = False) -> None:
-        if slot.memory is None:
-            return
-        seal = slot.member.vhost.signer.seal
-        if at_end:
-            seal.close()
-        else:
-            seal.reserve(self._clock.wall())
-        slot.written_at = self._clock.now()
-        try:
-            slot.memory.write(slot.config, seal)
-        except OSError as error:
-            log.warning("%s: cannot store the runtime state: %s", slot.config.name, error)
 
     def _deliver(self, member: Member, event: ev.Event) -> None:
         try:

@@ -104,11 +104,9 @@ class Receiver:
         while True:
             try:
                 packet = read()
-            except (BlockingIOError, InterruptedError):
-                return
             except OSError:
-                # ENETDOWN is reported once per link change; the monitor tells what happened.
-                continue
+                # Nothing waits; or the link went down, of which the monitor tells; or we just let it go.
+                return
             yield packet
 
     def _receive4(self) -> Packet:

@@ -97,6 +97,7 @@ class _Process:
         self._stops = 0
 
     async def main(self) -> int:
+        self._stop_wanted = asyncio.Event()
         self._hooks = Hooks(log)
         self._engine = engine = Engine(Reporter(), self._script)
         memories = [self._memory(config) for config in self._configs]
@@ -113,7 +114,8 @@ class _Process:
         gc.freeze()
         engine.settle()
         self._options.ready()
-        await engine.stopped()
+        await self._stop_wanted.wait()
+        await engine.stop(release=self._options.release)
         await self._hooks.drain(_SCRIPT_PATIENCE)
         engine.close()
         return 0
@@ -143,8 +145,7 @@ class _Process:
             self._engine.abandon()
             return
         log.info("%s: handing over and stopping", name)
-        for slot in self._engine.slots.values():
-            self._engine.handle(slot, ev.Stop(release=self._options.release))
+        self._stop_wanted.set()
 
     def _show(self) -> None:
         now = asyncio.get_running_loop().time()

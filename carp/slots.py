@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.core.transitions import State
 from carp.fence import RESUME_GRACE, is_ours, lease_left
 from carp.links import Inventory, Place, resolve
 from carp.netlink import supports_proto
@@ -39,6 +40,21 @@ class Slot:
     written_at: float = 0.0
     failed_at: float | None = field(default=None)
     """When an error of our own made it start over."""
+
+    def remember(self, clock: Clock, *, at_end: bool = False) -> None:
+        """Store a floor for the seal, exact at the end. A disk that refuses costs only the memory."""
+        if self.memory is None:
+            return
+        seal = self.member.vhost.signer.seal
+        if at_end:
+            seal.close()
+        else:
+            seal.reserve(clock.wall())
+        self.written_at = clock.now()
+        try:
+            self.memory.write(self.config, seal)
+        except OSError as error:
+            log.warning("%s: cannot store the runtime state: %s", self.config.name, error)
 
     @property
     def config(self) -> VhostConfig:
@@ -82,6 +98,22 @@ class Places:
         """Ask the driver: flags can be a second old."""
         return config.ignore_link_state or self._netlink.carrier(name) is not False
 
+    def check_carriers(
+        self, due: Iterable[Slot], slots: Iterable[Slot], closing: Callable[[Segment], None]
+    ) -> None:
+        """Ask the drivers: a master that is due and has no carrier lets go before it would send (rule 3)."""
+        segments = {
+            id(slot.port.segment): slot.port.segment
+            for slot in due
+            if slot.member.vhost.state is State.MASTER and not slot.config.ignore_link_state
+        }
+        for segment in segments.values():
+            if segment is None or self._netlink.carrier(segment.name) is not False:
+                continue
+            for slot in slots:
+                if slot.port.segment is segment and not slot.config.ignore_link_state:
+                    self.detach(slot, f"interface {segment.name} has no carrier", closing)
+
     def detach(self, slot: Slot, reason: str, closing: Callable[[Segment], None]) -> None:
         """Take a vhost off its interface; a master lets go of its addresses first."""
         self._runner.handle(slot.member, ev.LinkDown(reason))
@@ -122,12 +154,22 @@ class Places:
             return f"vhid {slot.config.vhid} is used on interface {place.name} by {other}"
         segment.members[slot.config.vhid] = slot.member
         slot.port.attach(segment)
+        return self._join(segment, slot.config)
+
+    def _join(self, segment: Segment, config: VhostConfig) -> str | None:
         try:
-            for receiver in segment.join(slot.config):
+            for receiver in segment.join(config):
                 self._opened(segment, receiver)
         except OSError as error:
-            return f"cannot listen on {place.name}: {error.strerror or error}"
+            return f"cannot listen on {segment.name}: {error.strerror or error}"
         return None
+
+    def rejoin(self, slot: Slot) -> None:
+        """Listen for what new settings need: another family, another group."""
+        if slot.port.segment is not None:
+            problem = self._join(slot.port.segment, slot.config)
+            if problem:
+                log.warning("%s: %s", slot.config.name, problem)
 
     def _start(self, slot: Slot, place: Place, inventory: Inventory) -> None:
         """Resume a proven lease, else clean up what an earlier run left and begin as backup."""

@@ -15,6 +15,13 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 """`os.timerfd_create` exists from Python 3.13 only."""
 
 
+class SystemClock:
+    """The machine's clocks; see `carp.ports.Clock`."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
 class Timer:
     """One-shot timerfd on the monotonic clock; readable once its time has come."""
 

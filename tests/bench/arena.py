@@ -13,16 +13,18 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from contenders import Seat
+
 from carp.lab.client import Prober
 from carp.lab.errors import LabError
 from carp.lab.network import Lan
-from contenders import Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from carp.lab.measure import Summary
     from contenders import Contender, Load
+
+    from carp.lab.measure import Summary
 
 _T = TypeVar("_T")
 _abort = threading.Event()

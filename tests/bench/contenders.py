@@ -91,7 +91,7 @@ class Carp:
         base, skew = seat.load.timing(seat.rank)
         mode = "    authentication: {mode: Sealed}\n" if seat.load.sealed else ""
         return "vhosts:\n" + "".join(
-            f"  - name: v{vhid}\n    vhid: {vhid}\n    interface: {{name: eth0}}\n    addresses: [{address}]\n"
+            f"  - name: v{vhid}\n    vhid: {vhid}\n    interface: eth0\n    addresses: [{address}]\n"
             f"    password: bench\n    advbase: {base}\n    advskew: {skew}\n{mode}"
             for vhid, address in enumerate(seat.load.addresses(), 1)
         )

@@ -96,7 +96,8 @@ def svg(figures: Sequence[Figure]) -> str:
     y = 24
     for figure in figures:
         y = _group(body, figure, y)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{y + 8}" font-family="sans-serif" font-size="12">'
+    size = f'width="{_WIDTH}" height="{y + 8}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *body, "</svg>", ""])
 
 

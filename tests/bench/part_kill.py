@@ -1,4 +1,4 @@
-"""The owner's process is killed or stopped, its kernel lives on: for how long do two nodes own the address?"""
+"""The owner's process is killed or stopped, its kernel lives on: how long do two nodes own the address?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from figures import PEERS, Figure
 
 if TYPE_CHECKING:
     from arena import Team
-    from carp.lab.client import Prober
     from contenders import Contender
+
+    from carp.lab.client import Prober
 
 LANES = 5
 STOPPED = 8.0
@@ -30,8 +31,8 @@ def overlaps(contender: Contender, kills: int, stops: int, linger: float) -> Ove
         group.begin(prober)
         for _ in range(stops):
             _stop(group, prober)
-        for _ in range(kills):
-            _kill(group, prober, linger)
+        for left in reversed(range(kills)):
+            _kill(group, prober, linger, restart=left > 0)
         found: Overlaps = {"kill": [], "stop": []}
         for mark, summary in prober.stop().per_mark():
             if mark.label in found:
@@ -39,16 +40,17 @@ def overlaps(contender: Contender, kills: int, stops: int, linger: float) -> Ove
         return found
 
 
-def _kill(group: Team, prober: Prober, linger: float) -> None:
+def _kill(group: Team, prober: Prober, linger: float, *, restart: bool) -> None:
     pause(0.5 + some(1.0))
     owner = group.owner(prober)
     prober.mark("kill")
     group.kill(owner)
     group.wait_owner(prober, group.other(owner))
     pause(linger)
-    prober.mark("restart")
-    group.start(owner)
-    group.settle(prober, 1.0)
+    prober.mark("watched")
+    if restart:
+        group.start(owner)
+        group.settle(prober, 1.0)
 
 
 def _stop(group: Team, prober: Prober) -> None:

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from arena import side_by_side, team
-from carp.lab.errors import LabError
-from carp.lab.node import module_environment
 from contenders import ALL, Load
 from figures import Figure
+
+from carp.lab.errors import LabError
+from carp.lab.node import module_environment
 
 _STEPS = Path(__file__).with_name("steps.py")
 

@@ -11,14 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from arena import marked, pause, side_by_side, some, team, until
-from carp.core.wire import PROTOCOL
-from carp.lab.errors import LabError
-from carp.lab.node import INTERFACE
 from contenders import ALL, Load
 from figures import Figure
 
+from carp.core.wire import PROTOCOL
+from carp.lab.errors import LabError
+from carp.lab.node import INTERFACE
+
 if TYPE_CHECKING:
     from arena import Team
+    from contenders import Seat
+
     from carp.lab.node import Node
 
 RESUMED_MS = 200.0
@@ -91,6 +94,10 @@ def restarts(number: signal.Signals, runs: int) -> tuple[list[int], list[float]]
         return [summary.lost for summary in marked(prober, "end")], times
 
 
+def _is_free(seat: Seat) -> bool:
+    return seat.load.addresses()[0] not in seat.node.held()
+
+
 def first_claims(*, sealed: bool, runs: int) -> list[float]:
     """Start a lone member on an empty segment so many times; return the ms to each first advert."""
     with team(ALL["carp"], Load(sealed=sealed), size=1) as group:
@@ -100,8 +107,7 @@ def first_claims(*, sealed: bool, runs: int) -> list[float]:
         for _ in range(runs):
             times.append(_start(group, sniffer))
             group.kill(seat)
-            address = seat.load.addresses()[0]
-            until(lambda: address not in seat.node.held(), _LAPSED, "the end of the lease")
+            until(partial(_is_free, seat), _LAPSED, "the end of the lease")
         sniffer.close()
         return times
 

@@ -24,9 +24,10 @@ import part_micro
 import part_resume
 import part_stop
 from arena import AbortedError
+from figures import svg, table
+
 from carp.lab.errors import LabError
 from carp.lab.privilege import missing_capabilities
-from figures import table, svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,6 +26,7 @@ from carp.segment import LinkPort, Segment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from carp.core.auth import Address
     from carp.core.wire import Advert
 
 MANY = 200
@@ -61,6 +62,10 @@ def _adverts(vhost: Vhost, count: int) -> list[Advert]:
     return made
 
 
+def _nothing(*_: object) -> None:
+    """Stand for what these steps do not use."""
+
+
 class Steps:
     """The steps, each a method without arguments."""
 
@@ -74,7 +79,9 @@ class Steps:
         self.packet = self.vhost.signer.packets(self.vhost.header(), (source,), time.time())[0][1]
         self.adverts = iter(_adverts(self.vhost, rounds * _REPEAT))
         self.fence = Fence(Netlink())
-        self.port = LinkPort(config, self.fence, lambda _up: None, lambda _segment: None)
+        self.port = LinkPort(
+            config, self.fence, script=lambda _: None, listen=lambda _: None, remember=_nothing
+        )
         self.port.attach(Segment(place))
         self.source = source
         self.leases = [(place.ifindex, _config(vhid).addresses, 2) for vhid in range(1, MANY + 1)]
@@ -82,9 +89,9 @@ class Steps:
             self.fence.hold(ifindex, vips, lifetime, ceded=False)
         self.idle = [_master(_config(vhid), source)[0] for vhid in range(1, MANY + 1)]
 
-    def sign(self) -> list[tuple[IPv4Address, bytes]]:
+    def sign(self) -> list[tuple[Address, bytes]]:
         """Build, seal and sign one advert."""
-        return self.vhost.signer.packets(self.vhost.header(), (self.source,), time.time())  # type: ignore[return-value]
+        return self.vhost.signer.packets(self.vhost.header(), (self.source,), time.time())
 
     def unpack(self) -> object:
         """Take one packet apart."""
@@ -101,7 +108,7 @@ class Steps:
 
     def send(self) -> None:
         """Sign one advert and send it."""
-        self.port.send(self.sign())  # type: ignore[arg-type]
+        self.port.send(self.sign())
 
     def renew(self) -> None:
         """Renew all leases at once."""

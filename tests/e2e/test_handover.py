@@ -135,7 +135,7 @@ def test_restart_resumes(lab: Lab, how: str) -> Measured:
     resumed = []
     with lab.prober(interval_ms=1.0) as prober, lab.sniffer() as sniffer:
         prober.wait_owner(lab.node("n1"), 5)
-        for pause in (0.0, 0.7) if how == "kill" else (0.2, 1.2):
+        for pause in (0.0, 0.4) if how == "kill" else (0.2, 0.9):
             if how == "kill":
                 one.kill()
             else:
@@ -161,7 +161,7 @@ def test_restart_resumes_beside_a_backup(lab: Lab) -> None:
     with lab.prober() as prober:
         prober.wait_owner(lab.node("n1"), 5)
         one.kill()
-        idle(0.7)
+        idle(0.4)
         one.start().wait_text("resuming as master")
         idle(4)
         result = prober.stop()

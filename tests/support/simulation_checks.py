@@ -130,21 +130,24 @@ class NoStaleAddress:
 class BoundedOverlap:
     """After a kill or a stall two of ours never overlap on a timeout, and at most 2.15 s in a bow-out.
 
-    Each advert lost just before adds L/4. Two that live overlap by a packet's delay, and by L/4 more for
-    each advert lost meanwhile. A takeover from a living master (preemption, demotion) may overlap by
-    L + 1.15 s. A first claim whose every probe got lost is not bounded.
+    Each advert lost just before adds L/4. Two that claim within a packet's delay overlap by that delay,
+    by L/4 more for each advert lost meanwhile, and until its lease ends if one of them is killed or
+    stopped right then. A takeover from a living master (preemption, demotion) may overlap by L + 1.15 s.
+    A first claim whose every probe was answered too late or never is bounded by the lease only.
     """
 
     def __init__(self, facts: Facts) -> None:
         """See Facts."""
         self._facts = facts
         self.enabled = True
+        self._claimed_at: dict[int, float] = {}
         self._open: dict[tuple[int, int], tuple[float, float, bool, str, int]] = {}
         self.longest = 0.0
 
     def address_on(self, node: Node) -> None:
         """Note who had the address before, and what excuses there are."""
         facts = self._facts
+        self._claimed_at[node.index] = facts.world.now
         for other in facts.holders():
             if other is node or not isinstance(node, Host) or not isinstance(other, Host):
                 continue
@@ -167,6 +170,11 @@ class BoundedOverlap:
             allowed += facts.lifetime + KERNEL_TAIL
         return allowed, f"{cause}, {missed} adverts missed"
 
+    def _twins(self, old: Node, new: Node) -> bool:
+        """Whether two claimed within a packet's delay of each other."""
+        claims = self._claimed_at.get(old.index, 0.0), self._claimed_at.get(new.index, 0.0)
+        return abs(claims[1] - claims[0]) <= self._facts.world.network.max_delay
+
     def address_off(self, node: Node) -> None:
         """Measure the overlaps that end."""
         facts = self._facts
@@ -175,8 +183,10 @@ class BoundedOverlap:
             length = facts.world.now - start
             nodes = facts.world.network.nodes
             old, new = nodes[pair[0]], nodes[pair[1]]
-            if isinstance(old, Host) and old.process is not None:
-                allowed += facts.world.network.max_delay + (facts.lost(pair) - lost) * facts.lifetime / 4
+            if facts.world.now - start > 0 and self._twins(old, new):
+                allowed += MAX_DELAY + (facts.lost(pair) - lost) * facts.lifetime / 4
+                if facts.fault_at >= start:
+                    allowed += facts.lifetime + KERNEL_TAIL
             if not bounded or facts.cut_at >= start - facts.cluster_dead_time - 4.0:
                 continue
             self.longest = max(self.longest, length)
@@ -185,7 +195,7 @@ class BoundedOverlap:
 
 
 class SomebodyIsMaster:
-    """A connected healthy member is never without a holder for longer than the bound.
+    """A connected healthy member is never without a holder that it hears for longer than the bound.
 
     The bound: the longest dead time, plus jitter, stagger, a packet's delay, and the 1.2 s by which an
     answered probe defers a first claim; it counts from the last fault.
@@ -209,7 +219,7 @@ class SomebodyIsMaster:
         world = facts.world
         holders = facts.holders()
         for node in world.network.nodes:
-            covered = any(h is node or world.network.connected(h, node) for h in holders)
+            covered = any(h is node or world.network.reaches(h, node) for h in holders)
             if covered:
                 self._since.pop(node.index, None)
             else:
@@ -322,12 +332,17 @@ class OneLivingMaster:
         for other in world.network.nodes:
             if other is not host and isinstance(other, Host) and _is_plain_master(other):
                 pair = host.index, other.index
-                world.at(world.now + 1.0, self._check, host, other, world.now, self._facts.lost(pair))
+                reigns = _reign(host), _reign(other)
+                world.at(world.now + 1.0, self._check, host, other, world.now, self._facts.lost(pair), reigns)
 
-    def _check(self, one: Host, other: Host, since: float, lost: int) -> None:
+    def _check(
+        self, one: Host, other: Host, since: float, lost: int, reigns: tuple[float, float]
+    ) -> None:
         facts = self._facts
         world = facts.world
         if not (_is_plain_master(one) and _is_plain_master(other)) or not world.network.connected(one, other):
+            return
+        if reigns != (_reign(one), _reign(other)):
             return
         start = max(since, facts.disturbed_at)
         # The takeover's advert, one more after a fault, and each that was lost.
@@ -336,7 +351,11 @@ class OneLivingMaster:
         if world.now - start > allowed:
             length = world.now - start
             facts.fail(f"(8) {one.name} and {other.name} are both master for {length:.2f} s and hear each other")
-        world.at(world.now + 0.25, self._check, one, other, since, lost)
+        world.at(world.now + 0.25, self._check, one, other, since, lost, reigns)
+
+
+def _reign(host: Host) -> float:
+    return -1.0 if host.process is None else host.process.vhost.since
 
 
 def _is_plain_master(host: Host) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MICRO: Final = 1_000_000
 MASK: Final = (1 << 64) - 1
 DEMOTED_SKEW: Final = 240
+TICK: Final = 0.01
 
 
 def interval_us(base: int, skew: int) -> int:
@@ -157,7 +158,11 @@ class Foreign:
         return self._timer
 
     def _arm_down(self) -> None:
-        self.world.at(self.world.now + self.dead_time(), self._down, self._next_timer())
+        self.world.at(self._later(self.dead_time()), self._down, self._next_timer())
+
+    def _later(self, seconds: float) -> float:
+        """Return when a timer of a kernel that looks at its timers every 10 ms fires."""
+        return self.world.now + seconds + self.world.rng.random() * TICK
 
     def _down(self, timer: int) -> None:
         if timer == self._timer and not self.master:
@@ -166,7 +171,7 @@ class Foreign:
     def _advertise(self, timer: int) -> None:
         if timer == self._timer and self.master:
             self.send(*self.header())
-            self.world.at(self.world.now + interval_us(*self.header()[:2]) / MICRO, self._advertise, timer)
+            self.world.at(self._later(interval_us(*self.header()[:2]) / MICRO), self._advertise, timer)
 
     def send(self, base: int, skew: int, demotion: int) -> None:
         """Multicast one advert."""
@@ -201,7 +206,7 @@ class Ucarp(Foreign):
         if self.world.now >= self._deadline:
             self._become(master=True)
         else:
-            self.world.at(self.world.now + interval_us(self.base, self.skew) / MICRO, self._look, timer)
+            self.world.at(self._later(interval_us(self.base, self.skew) / MICRO), self._look, timer)
 
 
 class OpenBsd(Foreign):

@@ -56,7 +56,7 @@ class Stored:
     proof: tuple[Any, ...]
     reserved: int | None
     newest: int | None
-    floors: dict[str, int]
+    floors: dict[bytes, int]
     wall: float
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from carp.core import events as ev
 from carp.core import wire
-from carp.core.seal import Seal
+from carp.core.seal import Seal, latest
 from carp.core.transitions import State
 from carp.core.vhost import NEVER, Vhost
 from carp.fence import RESUME_GRACE
@@ -124,6 +124,10 @@ class Port:
             self.probes_lost = self.probes_lost + 1 if any(lost) else 0
         self._host.boundary("probe")
 
+    def remember(self) -> None:
+        """Write the seal's floor to the disk."""
+        self._process.remember()
+
     def script(self, *, up: bool) -> None:
         """Run none."""
         self._host.boundary("script")
@@ -205,7 +209,9 @@ class Process:
         if stored is None or self.host.wall() - stored.wall > FORGET_AFTER:
             self.world.checks.seals.state_lost(self.host)
             return Seal()
-        return Seal(stored.reserved, stored.reserved, stored.newest, dict(stored.floors))
+        reserved = stored.reserved
+        newest = stored.newest if reserved is None else latest(reserved, stored.newest)
+        return Seal(reserved, reserved, newest, dict(stored.floors))
 
     @property
     def vhost(self) -> Vhost:
@@ -273,7 +279,7 @@ class Process:
         try:
             do()
             if self.vhost.stopped:
-                self._remember(at_end=True)
+                self.remember(at_end=True)
         except Killed:
             return
         except Violation:
@@ -309,7 +315,7 @@ class Process:
     # --- the engine's turns ------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._remember()
+        self.remember()
         self._settle()
         self._after_events()
 
@@ -359,7 +365,7 @@ class Process:
                 self.host.config = event.config
             self.runner.handle(self.member, event)
             if isinstance(event, ev.Reconfigure):
-                self._remember()
+                self.remember()
         self._after_events()
 
     def _on_answers(self) -> None:
@@ -393,7 +399,7 @@ class Process:
                 self._settle()
                 self._after_events()
             if now - self._written_at > REWRITE_AFTER:
-                self._remember()
+                self.remember()
 
     def _after_events(self) -> None:
         self.runner.flush()
@@ -452,7 +458,7 @@ class Process:
             self.port.release(left)
         self.runner.handle(self.member, ev.LinkUp(host.sources))
 
-    def _remember(self, *, at_end: bool = False) -> None:
+    def remember(self, *, at_end: bool = False) -> None:
         host, seal = self.host, self.vhost.signer.seal
         host.boundary("disk")
         if at_end:

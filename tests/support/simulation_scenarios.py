@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CALLS: Final = ("", "", "", "now", "wall", "send", "hold", "renew", "release", "announce", "probe", "disk", "inventory")
 APART: Final = 4.5
 """s between two faults of one host where the bounds of a single fault are checked."""
-TIMINGS: Final = ((1, 3), (1, 3), (1, 3), (1, 2), (1, 5), (2, 3), (3, 1))
+TIMINGS: Final = ((1, 3), (1, 3), (1, 3), (1, 2), (1, 5), (2, 2), (2, 3))
 """(base, ratio)."""
 
 

@@ -8,6 +8,8 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from carp.core.listening import PROBE_SPACING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -139,19 +141,19 @@ class Network:
                     world.at(world.now + world.rng.random() * self.max_delay, _deliver, [receiver], packet)
 
     def probe(self, prober: Node, address: Address) -> bool:
-        """Carry an ARP or ND probe and the answers to it; whether every answer that was due got lost."""
+        """Carry an ARP or ND probe and the answers to it; whether all that were due are lost or late."""
         world = self._world
-        owed = sent = 0
+        owed = in_time = 0
         for node in self.nodes:
             if node is prober or not self.connected(prober, node) or not node.answers_for(address):
                 continue
             owed += 1
             if world.rng.random() >= 1 - (1 - self.loss) ** 2:
-                sent += 1
                 delay = (world.rng.random() + world.rng.random()) * self.max_delay
+                in_time += delay < PROBE_SPACING
                 mac = bytes((2, 0, 0, 0, 0, node.index))
                 world.at(world.now + delay, prober.answered, address, mac)
-        return owed > 0 and sent == 0
+        return owed > 0 and in_time == 0
 
 
 def _deliver(receivers: list[Node], packet: Packet) -> None:
