@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from carp.core.config import VhostConfig
     from carp.core.events import Effect
+    from carp.core.seal import Seal
 
 NEVER: Final = float("inf")
 _ADVERT: Final = (ev.Send(),)
@@ -23,10 +24,11 @@ _ADVERT_AND_RENEWAL: Final = (ev.Send(), ev.Renew())
 class Master:
     """What a vhost in state MASTER does. Made anew each time it becomes one."""
 
-    def __init__(self, config: VhostConfig, period: float, now: float) -> None:
-        """``period``: s between adverts."""
+    def __init__(self, config: VhostConfig, period: float, seal: Seal, now: float) -> None:
+        """``period``: s between adverts; ``seal``: the times of what we send."""
         self.config = config
         self.period = period
+        self._seal = seal
         self._lifetime = config.timing.lifetime()
         self.leaving: Leaving | None = None
         self._advert_at = grid(now, period)
@@ -79,7 +81,7 @@ class Master:
         old = self.leaving
         if old is not None and (old.purpose is Purpose.STOP or purpose is not Purpose.STOP):
             return ()
-        self.leaving = Leaving(now, purpose, release=release)
+        self.leaving = Leaving(now, purpose, self._seal, release=release)
         if old is not None and old.answered_at is not None:
             self.leaving.answer(old.answered_at)
             return ()

@@ -221,14 +221,14 @@ class Vhost:
             raise MisuseError(msg)
         self.sources, self.reason, self._started = sources, "", True
         changed = self._change(Cause.LEASE_RESUMED, now)
-        self._master = Master(self.config, self.period(), now)
+        self._master = Master(self.config, self.period(), self.signer.seal, now)
         self.renewed(now, expires - now)
         return (changed, *self._master.advertise(now, self.lapses_at), *self._master.announce(now))
 
     def _take_over(self, takeover: Takeover, now: float) -> Sequence[Effect]:
         self.reason = ""
         changed = self._change(takeover.cause, now, takeover.peer)
-        self._master = Master(self.config, self.period(), now)
+        self._master = Master(self.config, self.period(), self.signer.seal, now)
         if not self.config.manage and self.config.scripts.up:
             # Announced only once the script has added the address (`ScriptEnded`).
             return changed, ev.Send(), ev.Script(up=True)
@@ -294,7 +294,7 @@ class Vhost:
         if master.leaving is not None:
             if not advert.is_bow_out:
                 self.others.note(advert, source, now, self.config.timing, sealed=sealed)
-                master.leaving.answer(now)
+                master.leaving.answer(now, advert.counter >> 32 if sealed else None)
             return ()
         if advert.is_bow_out:
             return master.advertise(now, self.lapses_at)

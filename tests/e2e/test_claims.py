@@ -40,7 +40,9 @@ def test_named_first_claimant(lab: Lab) -> Measured:
     with lab.sniffer() as sniffer:
         one = lab.daemon("n1", first()).start().master()
         wait_until(lambda: sniffer.adverts(), 2, "an advert", one)
-        probes = [f for f in sniffer._frames if f.is_arp and f.packet[14:18] == b"\0" * 4 and _asks_for_vip(f)]
+        probes = [
+            f for f in sniffer._frames if f.is_arp and f.packet[14:18] == b"\0" * 4 and _asks_for_vip(f)
+        ]
         advert = sniffer.adverts()[0]
     assert 3 == len(probes)
     assert 0.25 < advert.at - probes[0].at < 0.5
@@ -63,7 +65,8 @@ def test_members_start_together(lab: Lab) -> None:
 @beside
 def test_conflict_with_a_host(lab: Lab) -> Measured:
     """A host that answers for the address and sends no adverts is named with its MAC, and nothing is claimed;
-    when it gives the address up, it is claimed."""
+    when it gives the address up, it is claimed.
+    """
     stranger = lab.node("n9")
     add(stranger, f"{VIP}/32")
     one = lab.daemon("n1", first(advbase=1, deadRatio=2)).start()
@@ -95,7 +98,8 @@ def test_conflict_over_ipv6(lab: Lab) -> None:
 @beside
 def test_killed_owner_only_defers(lab: Lab) -> None:
     """The kernel of a killed owner still answers for the address: a member that starts then waits, and calls
-    nothing a conflict."""
+    nothing a conflict.
+    """
     one = lab.daemon("n1", first()).start().master()
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)
     one.kill()

@@ -47,7 +47,8 @@ def _drop(lab: Lab, way: str) -> None:
 @beside
 def test_dropped_adverts(lab: Lab, way: str) -> Measured:
     """When the owner's adverts are dropped on their way out, in any family, it does not renew: the address is
-    gone before another takes it over, and the owner says why and becomes a backup."""
+    gone before another takes it over, and the owner says why and becomes a backup.
+    """
     vips = [VIP, VIP6] if way == "one-family" else [VIP]
     one, two = lab.pair(addresses=vips)
     node = lab.node("n1")

@@ -69,7 +69,8 @@ def test_owner_killed(lab: Lab, seed: int) -> Measured:
 @beside
 def test_owner_stopped(lab: Lab) -> Measured:
     """A master stopped for 8 s never owns the address beside its successor, and wakes up as a backup that
-    sends nothing as master."""
+    sends nothing as master.
+    """
     one, two = lab.pair()
     with lab.prober() as prober, lab.sniffer() as sniffer:
         prober.wait_owner(lab.node("n1"), 5)
@@ -148,9 +149,7 @@ def test_wall_clock_steps(lab: Lab) -> None:
 @beside
 def test_many_vhosts_move_together(lab: Lab) -> Measured:
     """Fifty vhosts of one process fail over together, and a handover of all loses none."""
-    many = [
-        {"name": f"v{i}", "vhid": i, "addresses": [f"10.99.0.{100 + i}"]} for i in range(1, 51)
-    ]
+    many = [{"name": f"v{i}", "vhid": i, "addresses": [f"10.99.0.{100 + i}"]} for i in range(1, 51)]
     one = lab.daemon("n1", *[first(**each) for each in many]).start()
     wait_until(lambda: all(one.state(v["name"]) == "MASTER" for v in many), 8, "all are master", one)
     two = lab.daemon("n2", *[vhost(advskew=20, **each) for each in many]).start()

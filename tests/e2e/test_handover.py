@@ -34,7 +34,8 @@ def test_sigterm_loses_nothing(lab: Lab) -> Measured:
 @beside
 def test_sigusr2_loses_nothing(lab: Lab) -> Measured:
     """SIGUSR2 demotes the owner: nothing is lost, and it stays backup for at least its dead time, also with
-    preempt Always."""
+    preempt Always.
+    """
     one, two = lab.pair(preempt={"mode": "Always"})
     with lab.prober(interval_ms=1.0) as prober:
         prober.wait_owner(lab.node("n1"), 5)
@@ -181,7 +182,8 @@ _CHANGES = {
 @beside
 def test_no_resume_without_proof(lab: Lab, change: str) -> None:
     """A killed owner does not resume with another password, vhid or list of addresses, without its state
-    file, and when an address or the lease is gone: it cleans up and begins as backup."""
+    file, and when an address or the lease is gone: it cleans up and begins as backup.
+    """
     settings = {"addresses": [VIP, "10.99.0.251"]} if change == "address-gone" else {}
     one = lab.daemon("n1", first(**settings)).start().master()
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)

@@ -40,7 +40,8 @@ def test_arguments_and_order(lab: Lab) -> None:
 @beside
 def test_ucarp_way(lab: Lab) -> Measured:
     """With --upscript the scripts set the address, as with ucarp; carp says at its start that no fence holds,
-    and a script that takes long delays nothing but the address."""
+    and a script that takes long delays nothing but the address.
+    """
     up = lab.script("up", 'exec ip address add "$2/32" dev "$1"')
     down = lab.script("down", 'ip address del "$2/32" dev "$1" 2>/dev/null; exit 0')
     options = ("-u", up, "-d", down, "-z")

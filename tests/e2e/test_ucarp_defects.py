@@ -282,7 +282,22 @@ def test_b18_password_is_not_shown(lab: Lab) -> None:
     """The password is in no argument, no log and no script's environment, also when it comes by CARP_PASSWORD."""
     secret = "Xy7-secret"
     up = lab.script("up", f"env > {lab.folder}/environment")
-    words = [sys.executable, "-m", "carp", "-i", "eth0", "-v", "42", "-a", VIP, "-u", up, "--json", "-f", "none"]
+    words = [
+        sys.executable,
+        "-m",
+        "carp",
+        "-i",
+        "eth0",
+        "-v",
+        "42",
+        "-a",
+        VIP,
+        "-u",
+        up,
+        "--json",
+        "-f",
+        "none",
+    ]
     words += ["--state-dir", str(lab.folder / "state"), "-D"]
     log = lab.folder / "out"
     with log.open("wb") as out:
@@ -291,7 +306,12 @@ def test_b18_password_is_not_shown(lab: Lab) -> None:
     wait_until(lambda: (lab.folder / "environment").exists(), 8, "the script runs")
     process.send_signal(signal.SIGUSR1)
     idle(0.5)
-    texts = [log, lab.folder / "environment", Path(f"/proc/{process.pid}/cmdline"), *(lab.folder / "state").iterdir()]
+    texts = [
+        log,
+        lab.folder / "environment",
+        Path(f"/proc/{process.pid}/cmdline"),
+        *(lab.folder / "state").iterdir(),
+    ]
     assert [] == [str(path) for path in texts if secret.encode() in path.read_bytes()]
 
 
@@ -323,7 +343,9 @@ def test_b19_foreign_packets_do_not_flood_the_log(lab: Lab) -> Measured:
     return {"packets": 700, "log_lines": lines}
 
 
-@pytest.mark.parametrize("words", [["--nonsense"], ["-B", "-i", "nosuch0", "-v", "1", "-a", VIP, "-o", "PASS"], []])
+@pytest.mark.parametrize(
+    "words", [["--nonsense"], ["-B", "-i", "nosuch0", "-v", "1", "-a", VIP, "-o", "PASS"], []]
+)
 @beside
 def test_b20_failures_have_exit_codes(lab: Lab, words: list[str]) -> None:
     """An unknown option, a missing interface in the background and no option at all end with 2 and one line."""
@@ -333,13 +355,23 @@ def test_b20_failures_have_exit_codes(lab: Lab, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("-b", "256"), ("-k", "300"), ("-v", "7abc"), ("-v", "0x10"), ("-v", "010"), ("-r", "-1")]
+    ("option", "value"),
+    [("-b", "256"), ("-k", "300"), ("-v", "7abc"), ("-v", "0x10"), ("-v", "010"), ("-r", "-1")],
 )
 @beside
 def test_b21_numbers_are_not_bent(lab: Lab, option: str, value: str) -> None:
     """A number out of range, octal, hexadecimal or with something behind it is refused by name and value."""
     secret = str(lab.write("secret", PASSWORD))
-    words = ["-i", "eth0", "-a", VIP, "-o", secret, *(["-v", "42"] if option != "-v" else []), f"{option}{value}"]
+    words = [
+        "-i",
+        "eth0",
+        "-a",
+        VIP,
+        "-o",
+        secret,
+        *(["-v", "42"] if option != "-v" else []),
+        f"{option}{value}",
+    ]
     code, text = _try(lab, words)
     assert 2 == code
     assert value in text
@@ -428,8 +460,8 @@ def _try(lab: Lab, words: list[str]) -> tuple[int, str]:
     environment = module_environment()
     node = lab.node("n1")
     done = node.run_in(
-        lambda: subprocess.run(program, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        lambda: subprocess.run(
+            program, env=environment, capture_output=True, text=True, timeout=20, check=False
+        )
     )
     return done.returncode, done.stderr
-
-

@@ -50,7 +50,10 @@ def test_dual_stack(lab: Lab) -> Measured:
         for frame in sniffer.adverts():
             advert = frame.advert
             assert 0 == context.verify(advert.counter.to_bytes(8, "big"), advert.digest)
-            assert ("ff02::12", "33:33:00:00:00:12") == (frame.destination, frame.destination_mac) or not frame.is_v6
+            assert ("ff02::12", "33:33:00:00:00:12") == (
+                frame.destination,
+                frame.destination_mac,
+            ) or not frame.is_v6
             assert 255 == (frame.packet[7] if frame.is_v6 else frame.packet[8])
     with lab.prober(VIP6) as prober:
         prober.wait_owner(lab.node("n1"), 5)
@@ -220,4 +223,8 @@ def test_preempt_after_a_while(lab: Lab) -> Measured:
     # The worse one lets go when it hears the better one's advert, which then adds the address.
     assert result.summary.lost <= 5
     assert 1.9 < took < 3.2
-    return {"preempted_after_s": took, "lost": result.summary.lost, "two_owners_s": result.summary.two_owners.total_s}
+    return {
+        "preempted_after_s": took,
+        "lost": result.summary.lost,
+        "two_owners_s": result.summary.two_owners.total_s,
+    }

@@ -40,7 +40,8 @@ def one_master(lab: Lab, master: Program, backup: Program) -> None:
 @beside
 def test_options_on_the_wire(lab: Lab, case: str) -> Measured:
     """With equal options ours as master keeps ucarp a backup; killed, it is replaced by ucarp; back again it
-    stays a backup; and when ucarp is killed, it is replaced by ours."""
+    stays a backup; and when ucarp is killed, it is replaced by ours.
+    """
     options, password = OPTIONS[case]
     base, ratio = (float(_value(options, o, d)) for o, d in (("-b", "1"), ("-r", "3")))
     skew = int(_value(options, "-k", "0"))
@@ -99,7 +100,7 @@ def test_ucarp_takes_over_at_a_bow_out(lab: Lab) -> Measured:
 
 @beside
 def test_ours_takes_over_from_a_stopped_ucarp(lab: Lab) -> Measured:
-    """ucarp does not bow out: ours takes over one dead time after its SIGTERM."""
+    """Ucarp does not bow out: ours takes over one dead time after its SIGTERM."""
     theirs = lab.ucarp("n1").start().master()
     ours = lab.carp("n2", "-k", "50").start()
     lab.heard(ours)
@@ -117,7 +118,8 @@ def test_ours_takes_over_from_a_stopped_ucarp(lab: Lab) -> Measured:
 @beside
 def test_preemption(lab: Lab, better: str) -> None:
     """With -P the better placed takes over from the other, ours from ucarp and ucarp from ours, and nobody
-    without it."""
+    without it.
+    """
     worse_first: Program
     if better == "ours":
         worse_first = lab.ucarp("n1", "-k", "100").start().master()
@@ -130,7 +132,12 @@ def test_preemption(lab: Lab, better: str) -> None:
     one_master(lab, newcomer, worse_first)
 
 
-TIES = [("10.98.3.1", "10.98.0.2"), ("10.98.0.2", "10.98.3.1"), ("10.98.0.1", "10.98.0.2"), ("10.98.0.2", "10.98.0.1")]
+TIES = [
+    ("10.98.3.1", "10.98.0.2"),
+    ("10.98.0.2", "10.98.3.1"),
+    ("10.98.0.1", "10.98.0.2"),
+    ("10.98.0.2", "10.98.0.1"),
+]
 
 
 @pytest.mark.parametrize(("ours_at", "theirs_at"), TIES)
@@ -138,7 +145,8 @@ TIES = [("10.98.3.1", "10.98.0.2"), ("10.98.0.2", "10.98.3.1"), ("10.98.0.1", "1
 @beside
 def test_ties(lab: Lab, ours_at: str, theirs_at: str, start: str) -> Measured:
     """Two masters of equal interval, also with addresses that differ in the third octet: one master, for good,
-    within 10 s."""
+    within 10 s.
+    """
     vip = "10.98.9.9"
     lab.node("n1", [f"{ours_at}/16"])
     lab.node("n2", [f"{theirs_at}/16"])

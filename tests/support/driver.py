@@ -38,7 +38,7 @@ def old_kernel() -> None:
 
 def jumping_wall_clock() -> None:
     """Have the wall clock jump by hours and years, both ways, at every question."""
-    steps = random.Random(7)  # noqa: S311 (repeatable)
+    steps = random.Random(7)
     carp.engine.SystemClock.wall = staticmethod(
         lambda: max(0.0, time.time() + steps.choice((-9e7, -3600.0, -30.0, 0.0, 30.0, 3600.0, 9e7)))
     )

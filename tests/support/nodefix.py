@@ -124,9 +124,7 @@ class Daemon(Program):
     def events(self, event: str, *, since: int = 0, vhost: str | None = None) -> list[dict[str, Any]]:
         """Return the lines of one kind of event, of one vhost."""
         return [
-            line
-            for line in self.lines(since)
-            if line["event"] == event and vhost in (None, line["vhost"])
+            line for line in self.lines(since) if line["event"] == event and vhost in (None, line["vhost"])
         ]
 
     @property
@@ -142,9 +140,7 @@ class Daemon(Program):
 
     def wait_state(self, state: str, seconds: float = 10.0, *, vhost: str | None = None) -> None:
         """Wait until the state is this one."""
-        wait_until(
-            lambda: self.state(vhost) == state, seconds, f"{self.node.name} becomes {state}", self
-        )
+        wait_until(lambda: self.state(vhost) == state, seconds, f"{self.node.name} becomes {state}", self)
 
     def wait_event(
         self, event: str, seconds: float = 10.0, *, since: int = 0, vhost: str | None = None
@@ -242,7 +238,9 @@ class Lab:
         """Write a shell script and return its path."""
         return str(self.write(name, f"#!/bin/sh\n{text}\n", 0o700))
 
-    def daemon(self, name: str, *vhosts: dict[str, Any], options: Sequence[str] = (), patch: str = "") -> Daemon:
+    def daemon(
+        self, name: str, *vhosts: dict[str, Any], options: Sequence[str] = (), patch: str = ""
+    ) -> Daemon:
         """Return `carp daemon` on a node, not started; ``patch`` names a patch of driver.py."""
         self.configure(name, *vhosts)
         config, state = self.folder / f"{name}.yaml", self.folder / f"{name}.state"

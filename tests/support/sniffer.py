@@ -108,9 +108,7 @@ class Sniffer:
 
     def adverts(self, source: str | None = None, *, since: float = 0.0) -> list[Frame]:
         """Return the frames of protocol 112 so far, of one source, from a time on."""
-        return [
-            f for f in list(self._frames) if f.is_carp and f.at >= since and source in (None, f.source)
-        ]
+        return [f for f in list(self._frames) if f.is_carp and f.at >= since and source in (None, f.source)]
 
     def gratuitous(self, mac: str, *, since: float = 0.0) -> list[Frame]:
         """Return the ARP frames so far in which the sender's address is the target's, by hardware address."""
