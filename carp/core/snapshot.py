@@ -46,6 +46,7 @@ class Snapshot:
     state: State
     since: float
     reason: str
+    cause: str
     transitions: int
     header: tuple[int, int, int]
     demotions: dict[str, int]

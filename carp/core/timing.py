@@ -20,7 +20,8 @@ LEASE_MARGIN: Final = KERNEL_LAG + 0.05
 """s; L + this must fit into the successor's dead time: a renewal may follow its advert by 0.05 s."""
 MAX_DEMOTED_SKEW: Final = 240
 """FreeBSD clamps a demoted skew here (section 6)."""
-MAX_SKEW: Final = 255
+MAX_DEMOTION: Final = 254
+"""Byte 4 of a bow-out is 255 when its sender stops."""
 
 
 def skew_seconds(advskew: int) -> float:

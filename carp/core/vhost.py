@@ -22,7 +22,7 @@ from carp.core.seal import Seal
 from carp.core.signer import Signer
 from carp.core.snapshot import Snapshot
 from carp.core.ties import FOREIGN_JITTER, Ties, Verdict
-from carp.core.timing import demoted_skew
+from carp.core.timing import MAX_DEMOTION, demoted_skew
 from carp.core.transitions import Cause, State, next_state
 from carp.core.wire import BOW_OUT
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 NEVER: Final = float("inf")
 FRESH: Final = 0.05
 """s for which the last advert of a loser still says something."""
-MAX_DEMOTION: Final = 254
-"""Byte 4 of a bow-out is 255 when its sender stops."""
 
 
 class Vhost:
@@ -54,6 +52,7 @@ class Vhost:
         self.since = now
         self.reason = "starting"
         self.transitions = 0
+        self.cause = ""
         self.signer = Signer(config, Seal() if seal is None else seal)
         self.sources: tuple[Address, ...] = ()
         self.demotions: dict[str, int] = {}
@@ -122,7 +121,7 @@ class Vhost:
         leaving = None if self._master is None else self._master.leaving
         return Snapshot(
             name=self.config.name, vhid=self.config.vhid, state=self.state, since=self.since,
-            reason=self.reason, transitions=self.transitions, header=self.header(),
+            reason=self.reason, cause=self.cause, transitions=self.transitions, header=self.header(),
             demotions=dict(self.demotions), master=self.others.master, drops=dict(self.drops),
             conflict=None if listening is None else listening.conflict,
             leaving=None if leaving is None else leaving.purpose.value,
@@ -185,6 +184,7 @@ class Vhost:
         old, self.state = self.state, next_state(self.state, cause)
         self.since = now
         self.transitions += 1
+        self.cause = cause.value
         self._backup = self._master = None
         self.lapses_at = NEVER
         return ev.Changed(old, self.state, cause, peer)

@@ -91,11 +91,15 @@ class Team:
         """Start a member."""
         self.contender.start(seat)
 
-    def kill(self, seat: Seat) -> None:
-        """SIGKILL all processes of a member at once: a child would end in good order after its parent."""
+    def signal_all(self, seat: Seat, number: signal.Signals) -> None:
+        """Send a signal to every process of a member at once, also to children, youngest first."""
         for pid in reversed(seat.node.namespace.pids()):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+    def kill(self, seat: Seat) -> None:
+        """SIGKILL a member; a child left alive would end in good order after its parent."""
+        self.signal_all(seat, signal.SIGKILL)
         self.reap(seat)
 
     def signal(self, seat: Seat, number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ __all__ = ["labs"]
 
 @beside
 def test_first_claim_among_own(lab: Lab) -> Measured:
-    """Among our own members an empty segment's address is claimed within one interval and 0.3 s of the start."""
+    """Among our own members a free address is claimed within one interval and 0.3 s of the start."""
     lab.node("n1")
     with lab.sniffer() as sniffer:
         one = lab.daemon("n1", vhost(authentication={"mode": "Sealed"})).start()
@@ -39,7 +39,7 @@ def test_named_first_claimant(lab: Lab) -> Measured:
     lab.node("n1")
     with lab.sniffer() as sniffer:
         one = lab.daemon("n1", first()).start().master()
-        wait_until(lambda: sniffer.adverts(), 2, "an advert", one)
+        wait_until(sniffer.adverts, 2, "an advert", one)
         probes = [
             f for f in sniffer._frames if f.is_arp and f.packet[14:18] == b"\0" * 4 and _asks_for_vip(f)
         ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
 from beside import Measured, beside, labs
-from nodefix import VIP, VIP6, Lab, holds, idle, wait_until
-from require import require
+from nodefix import VIP, VIP6, Lab, holds, idle, run, wait_until
+
+if TYPE_CHECKING:
+    from carp.lab.node import Node
 
 __all__ = ["labs"]
 
@@ -34,13 +35,10 @@ _WAYS = {
 }
 
 
-def _drop(lab: Lab, way: str) -> None:
-    """Have the kernel of n1 drop what n1 sends as adverts."""
+def _drop(node: Node, way: str) -> None:
+    """Have a node's kernel drop the adverts that the node sends."""
     for command in _WAYS[way]:
-        words = command.split(maxsplit=5) if " { " in command else command.split()
-        program = shutil.which(words[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
-        require(words[0], program is not None, f"the program {words[0]} is not installed")
-        lab.node("n1").run_in(lambda argv=words: subprocess.run(argv, check=True, capture_output=True))
+        run(node, *(command.split(maxsplit=1) if command.startswith("nft ") else command.split()))
 
 
 @pytest.mark.parametrize("way", _WAYS)
@@ -55,7 +53,7 @@ def test_dropped_adverts(lab: Lab, way: str) -> Measured:
     with lab.prober() as prober:
         prober.wait_owner(node, 5)
         prober.mark("drop")
-        _drop(lab, way)
+        _drop(node, way)
         assert "cannot send on eth0" in one.wait_event("send-failed", 3)["message"]
         one.backup(4)
         assert not any(holds(node, vip) for vip in vips)
@@ -72,7 +70,7 @@ def test_dropped_adverts(lab: Lab, way: str) -> Measured:
 def test_claim_without_egress(lab: Lab) -> None:
     """A backup whose adverts cannot leave does not keep an address that it claims."""
     one, two = lab.pair()
-    lab.node("n2").run_in(lambda: subprocess.run(_WAYS["qdisc"][0].split(), check=True, capture_output=True))
+    _drop(lab.node("n2"), "qdisc")
     one.kill()
     wait_until(
         lambda: "claim-failed" in [line["cause"] for line in two.events("state")], 8, "the claim fails", two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_short_stops(lab: Lab) -> None:
 
 @beside
 def test_wall_clock_steps(lab: Lab) -> None:
-    """A wall clock that jumps by hours and years in every node changes nothing, and after a failover neither."""
+    """Wall clocks that jump by hours and years change nothing, and after a failover neither."""
     one = lab.daemon("n1", first(), patch="jumping-wall-clock").start().master()
     two = lab.daemon("n2", vhost(advskew=20), patch="jumping-wall-clock").start().backup()
     three = lab.daemon("n3", vhost(advskew=40)).start().backup()
@@ -149,7 +150,9 @@ def test_wall_clock_steps(lab: Lab) -> None:
 @beside
 def test_many_vhosts_move_together(lab: Lab) -> Measured:
     """Fifty vhosts of one process fail over together, and a handover of all loses none."""
-    many = [{"name": f"v{i}", "vhid": i, "addresses": [f"10.99.0.{100 + i}"]} for i in range(1, 51)]
+    many: list[dict[str, Any]] = [
+        {"name": f"v{i}", "vhid": i, "addresses": [f"10.99.0.{100 + i}"]} for i in range(1, 51)
+    ]
     one = lab.daemon("n1", *[first(**each) for each in many]).start()
     wait_until(lambda: all(one.state(v["name"]) == "MASTER" for v in many), 8, "all are master", one)
     two = lab.daemon("n2", *[vhost(advskew=20, **each) for each in many]).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ __all__ = ["labs"]
 
 @beside
 def test_sigterm_loses_nothing(lab: Lab) -> Measured:
-    """SIGTERM of the owner hands over: not one answer of one per millisecond is lost, never two owners for long."""
+    """SIGTERM of the owner hands over: not one answer of one per millisecond is lost."""
     one, two = lab.pair()
     with lab.prober(interval_ms=1.0) as prober:
         prober.wait_owner(lab.node("n1"), 5)
@@ -171,7 +172,7 @@ def test_restart_resumes_beside_a_backup(lab: Lab) -> None:
     assert 0 == result.summary.two_owners.total_s
 
 
-_CHANGES = {
+_CHANGES: dict[str, dict[str, Any]] = {
     "password": {"password": "another"},
     "addresses": {"addresses": [VIP, "10.99.0.253"]},
     "vhid": {"vhid": 43},
@@ -184,7 +185,7 @@ def test_no_resume_without_proof(lab: Lab, change: str) -> None:
     """A killed owner does not resume with another password, vhid or list of addresses, without its state
     file, and when an address or the lease is gone: it cleans up and begins as backup.
     """
-    settings = {"addresses": [VIP, "10.99.0.251"]} if change == "address-gone" else {}
+    settings: dict[str, Any] = {"addresses": [VIP, "10.99.0.251"]} if change == "address-gone" else {}
     one = lab.daemon("n1", first(**settings)).start().master()
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)
     one.kill()
@@ -207,7 +208,7 @@ def test_no_resume_without_proof(lab: Lab, change: str) -> None:
 
 @beside
 def test_no_resume_of_a_ceded_lease(lab: Lab) -> None:
-    """An owner killed in the middle of a bow-out begins as backup: what it gave away it does not take back."""
+    """An owner killed in the middle of a bow-out does not take back what it gave away."""
     one = lab.daemon("n1", first()).start().master()
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)
     one.signal(signal.SIGTERM)

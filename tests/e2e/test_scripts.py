@@ -25,7 +25,7 @@ def calls(lab: Lab) -> list[str]:
 
 @beside
 def test_arguments_and_order(lab: Lab) -> None:
-    """Scripts get interface, address and the argument: down at start, up as master, down when it is no more."""
+    """Scripts get interface, address and argument: down at start, up as master, down when it is no more."""
     scripts = {"up": recorder(lab, "up"), "down": recorder(lab, "down"), "argument": "extra word"}
     one = lab.daemon("n1", first(scripts=scripts)).start().master()
     wait_until(lambda: len(calls(lab)) == 2, 3, "down and up", one)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
-import subprocess
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from beside import Measured, beside, labs
 from carp.core.config import Credentials
-from nodefix import PASSWORD, VIP, VIP6, Lab, first, holds, idle, vhost, wait_until
+from nodefix import PASSWORD, VIP, VIP6, Lab, first, holds, idle, run, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -20,7 +20,7 @@ __all__ = ["labs"]
 @beside
 def test_failing_vhost(lab: Lab) -> None:
     """A vhost that raises over and over starts over and over; the other of the same process never notices."""
-    bad = {"name": "bad", "vhid": 43, "addresses": ["10.99.0.253"]}
+    bad: dict[str, Any] = {"name": "bad", "vhid": 43, "addresses": ["10.99.0.253"]}
     one = lab.daemon("n1", first(), first(**bad), patch="failing-vhost").start()
     two = lab.daemon("n2", vhost(advskew=20)).start()
     one.wait_state("MASTER", vhost="web")
@@ -77,13 +77,10 @@ def test_one_family_lost(lab: Lab) -> None:
     """When adverts of one family do not arrive, the other family's keep the backup from claiming."""
     _, two = lab.pair(addresses=[VIP, VIP6])
     before = two.count
-    for words in (
-        "nft add table ip6 t",
-        "nft add chain ip6 t c { type filter hook prerouting priority 0; policy accept; }",
-        "nft add rule ip6 t c ip6 nexthdr 112 drop",
-    ):
-        argv = words.split(maxsplit=5) if "{" in words else words.split()
-        lab.node("n2").run_in(lambda argv=argv: subprocess.run(argv, check=True, capture_output=True))
+    node = lab.node("n2")
+    run(node, "nft", "add table ip6 t")
+    run(node, "nft", "add chain ip6 t c { type filter hook prerouting priority 0; policy accept; }")
+    run(node, "nft", "add rule ip6 t c ip6 nexthdr 112 drop")
     idle(4.5)
     assert [] == two.events("state", since=before)
 
@@ -116,7 +113,7 @@ def test_unicast_of_three(lab: Lab) -> Measured:
     """Three nodes with unicast peers elect one master, without multicast, and the next when it is cut off."""
     peers = [f"10.99.0.{i}" for i in (1, 2, 3)]
     transport = {"mode": "Unicast", "peers": peers}
-    one = lab.daemon("n1", first(transport=transport)).start().master()
+    lab.daemon("n1", first(transport=transport)).start().master()
     two, three = (
         lab.daemon(f"n{i}", vhost(transport=transport, advskew=20 * i)).start().backup() for i in (2, 3)
     )
@@ -162,7 +159,7 @@ def test_unicast_peers_gone(lab: Lab) -> None:
 @beside
 def test_tenth_of_a_second(lab: Lab, fault: str) -> Measured:
     """With advbase 0 and advskew 26 a cut node is replaced after some 0.3 s, and a stop loses nothing."""
-    changes = {"advbase": 0, "advskew": 26}
+    changes: dict[str, Any] = {"advbase": 0, "advskew": 26}
     one, two = lab.pair(**changes)
     with lab.prober(interval_ms=1.0) as prober:
         prober.wait_owner(lab.node("n1"), 5)
@@ -200,7 +197,7 @@ def test_other_group(lab: Lab) -> None:
 @beside
 def test_sealed_members(lab: Lab) -> None:
     """In Sealed mode members of ours elect one master, and a member with another password is not believed."""
-    sealed = {"authentication": {"mode": "Sealed"}}
+    sealed: dict[str, Any] = {"authentication": {"mode": "Sealed"}}
     one, two = lab.pair(**sealed)
     wrong = lab.daemon("n3", vhost(advskew=1, password="other", preempt={"mode": "Always"})).start().backup()
     idle(1)

@@ -1,4 +1,4 @@
-"""Debian's ucarp and ours on one segment: each as master and as backup, with every option that shows on the wire."""
+"""Debian's ucarp and ours on one segment, each as master and as backup, with every option of the wire."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_preemption(lab: Lab, better: str) -> None:
     else:
         worse_first = lab.carp("n1", "-k", "100").start().master()
         newcomer = lab.ucarp("n2", "-P").start().master(8)
-    wait_until(lambda: worse_first.state() == "BACKUP", 4, "the worse one yields", worse_first)  # type: ignore[attr-defined]
+    wait_until(lambda: worse_first.state() == "BACKUP", 4, "the worse one yields", worse_first)
     idle(2)
     one_master(lab, newcomer, worse_first)
 
@@ -144,7 +144,7 @@ TIES = [
 @pytest.mark.parametrize("start", ["together", "after-a-partition"])
 @beside
 def test_ties(lab: Lab, ours_at: str, theirs_at: str, start: str) -> Measured:
-    """Two masters of equal interval, also with addresses that differ in the third octet: one master, for good,
+    """Two masters of equal interval, also of addresses that differ in the third octet: one master, for good,
     within 10 s.
     """
     vip = "10.98.9.9"

@@ -1,10 +1,11 @@
-"""What ours and Debian's ucarp put on the wire, compared byte by byte; and what a kill of ours costs beside it."""
+"""What ours and Debian's ucarp put on the wire, byte by byte; and what a kill of ours costs beside it."""
 
 from __future__ import annotations
 
 import random
 import struct
 from ipaddress import ip_interface
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,9 @@ from beside import Measured, beside, labs
 from carp.core import wire
 from carp.core.config import Credentials
 from nodefix import PASSWORD, VIP, Lab, idle, wait_until
-from sniffer import Frame
+
+if TYPE_CHECKING:
+    from sniffer import Frame
 
 __all__ = ["labs"]
 
@@ -88,7 +91,7 @@ def test_believes_each_other(lab: Lab) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @beside
 def test_kill_with_ucarp_as_successor(lab: Lab, seed: int) -> Measured:
-    """After kill -9 of ours at any phase ucarp and the dead one own the address together for at most 0.15 s."""
+    """After kill -9 of ours, at any phase, it and ucarp own the address together for at most 0.15 s."""
     phase = random.Random(seed)
     ours = lab.carp("n1", "-P").start().master()
     theirs = lab.ucarp("n2", "-k", "1").start().backup()

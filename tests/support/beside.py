@@ -77,7 +77,7 @@ def beside(body: Body) -> Callable[..., None]:
     kind = inspect.Parameter.KEYWORD_ONLY
     asked = [inspect.Parameter(name, kind) for name in ("labs", "request")]
     test.__signature__ = inspect.Signature([*asked, *(each.replace(kind=kind) for each in shown)])  # type: ignore[attr-defined]
-    del test.__wrapped__  # type: ignore[attr-defined]
+    del test.__wrapped__
     test.body = body  # type: ignore[attr-defined]
     return test
 

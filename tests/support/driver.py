@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import carp.core.vhost
-import carp.engine
 import carp.links
 import carp.netlink
 import carp.rtnl
 import carp.run
 import carp.slots
+import carp.timers
 from carp.cli import main
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def old_kernel() -> None:
 
     carp.rtnl._addr = without_proto
     for module in (carp.netlink, carp.slots, carp.run):
-        module.supports_proto = lambda _netlink: False
+        vars(module)["supports_proto"] = lambda _netlink: False
 
 
 def jumping_wall_clock() -> None:
     """Have the wall clock jump by hours and years, both ways, at every question."""
     steps = random.Random(7)
-    carp.engine.SystemClock.wall = staticmethod(
+    carp.timers.SystemClock.wall = staticmethod(
         lambda: max(0.0, time.time() + steps.choice((-9e7, -3600.0, -30.0, 0.0, 30.0, 3600.0, 9e7)))
     )
 

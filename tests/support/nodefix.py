@@ -18,7 +18,6 @@ from carp.lab.client import Prober
 from carp.lab.network import Lan
 from carp.lab.node import cont, kill, module_environment, stop
 from carp.netlink import Netlink
-from nsfix import ip
 from require import require
 from sniffer import Sniffer
 
@@ -349,9 +348,16 @@ def delete(node: Node, address: str) -> None:
     run_ip(node, "address", "del", f"{address}/{length}", "dev", "eth0")
 
 
+def run(node: Node, *words: str) -> str:
+    """Run a program inside a node to its end and return what it prints; it must succeed."""
+    program = shutil.which(words[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
+    require(words[0], program is not None, f"the program {words[0]} is not installed")
+    return node.run_in(lambda: subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
 def run_ip(node: Node, *words: str) -> str:
     """Run iproute2 inside a node and return what it prints."""
-    return ip("-n", node.namespace.name, *words)
+    return run(node, "ip", *words)
 
 
 def holds(node: Node, address: str = VIP) -> bool:
@@ -360,7 +366,7 @@ def holds(node: Node, address: str = VIP) -> bool:
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str, *logs: Program) -> float:
-    """Wait for a condition and return how long that took; fail the test with what was awaited and the logs."""
+    """Wait for a condition and return how long that took; fail with what was awaited and the logs."""
     start = time.monotonic()
     while not condition():
         if time.monotonic() - start > seconds:

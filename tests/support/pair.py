@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carp.core import events as ev
 from carp.core import wire
 from carp.core.schema import parse_vhost
+from carp.core.seal import from_wall
 from carp.core.transitions import State
 from carp.core.vhost import Vhost
 
@@ -30,7 +31,6 @@ DEFAULTS = {
     "password": "love",
 }
 WALL = 1_700_000_000.0
-EPSILON = 1e-6
 
 
 def config(**fields: Any) -> VhostConfig:
@@ -111,7 +111,6 @@ class Wire:
         """Begin with nobody at ``now`` seconds."""
         self.now = now
         self.stations: list[Station] = []
-        self.dead: list[Station] = []
 
     def add(self, settings: VhostConfig, *sources: str, chance: Callable[[], float] = lambda: 0.0) -> Station:
         """Start a member whose link is up."""
@@ -120,10 +119,13 @@ class Wire:
         self.give(station, ev.LinkUp(tuple(address(s) for s in sources)))
         return station
 
+    def stamp(self) -> int:
+        """Return the seal time of a member whose wall clock is right."""
+        return from_wall(WALL + self.now)
+
     def kill(self, station: Station) -> None:
         """End a member without a word."""
         self.stations.remove(station)
-        self.dead.append(station)
 
     def give(self, station: Station, event: Event) -> tuple[Effect, ...]:
         """Give a member an event and carry out what follows."""

@@ -69,7 +69,7 @@ class Port:
 
     def __init__(self, process: Process) -> None:
         """Without interface until attached."""
-        self.attached = False
+        self.attached = self.was_attached = False
         self.probes_lost = 0
         self._process = process
         self._host = process.host
@@ -253,6 +253,8 @@ class Process:
     def was_stopped(self, start: float, end: float) -> None:
         """Take note of a SIGSTOP from and to a time of the machine's monotonic clock."""
         self._stops.append((start, end))
+        soon = self.world.rng.random() * self._patience / 2
+        self.world.at(self.world.now + soon, self._turn, self._on_timer)
 
     def wake(self) -> None:
         """Take turns until nothing waits; the order of what is ready is any."""
@@ -418,8 +420,9 @@ class Process:
             effects = vhost.handle(ev.Heard(packet.advert, packet.source), self.clock.now())
             if effects and isinstance(effects[0], ev.Dropped):
                 checks.dropped(self.host, packet, effects[0].reason)
-                continue
-            checks.heard(self.host, packet)
+                effects = effects[1:]
+            else:
+                checks.heard(self.host, packet)
             if effects:
                 self.runner.run(self.member, effects)
             due = vhost.deadline()
@@ -438,7 +441,7 @@ class Process:
         if not host.link:
             self._detach("no carrier")
         elif not self.port.attached:
-            self.port.attached = True
+            self.port.attached = self.port.was_attached = True
             self._start(shown)
 
     def _detach(self, reason: str) -> None:

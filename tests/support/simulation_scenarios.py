@@ -194,8 +194,9 @@ def clocks(world: World) -> None:
     """Kill and restart members with wrong, stepping clocks and lost state."""
     rng = world.rng
     cluster = Cluster(world, _members(world, rng.randint(2, 4)))
+    days = rng.choice((0.01, 1.0, 20.0, 40.0, 1000.0))
     for host in cluster.hosts:
-        cluster.step_clock(host)
+        cluster.step_clock(host, days)
     cluster.start_all()
     world.run_until(world.now + 15.0)
     _maybe_rough(cluster)
@@ -204,7 +205,7 @@ def clocks(world: World) -> None:
     def strike() -> None:
         host = _pick(cluster)
         if rng.random() < 0.5:
-            cluster.step_clock(host)
+            cluster.step_clock(host, days)
         if rng.random() < 0.6:
             cluster.kill(host)
             if rng.random() < 0.5:

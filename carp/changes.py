@@ -1,0 +1,133 @@
+"""Bring a running engine to a wanted set of vhosts: add, change in place, replace by handover, remove.
+
+Several sources (a file, the socket) each own their vhosts; none can touch another's. A vhost that goes is
+handed over first; one whose vhid or interface changes is handed over and started anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carp.core import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from carp.core.config import VhostConfig
+    from carp.engine import Engine
+    from carp.slots import Slot
+    from carp.state import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one vhost: added, changed, unchanged, replaced, removed or refused (with a problem)."""
+
+    name: str
+    result: str
+    problem: str = ""
+
+
+class Changes:
+    """The wanted sets of all sources, and the steps still under way."""
+
+    def __init__(self, engine: Engine, memory: Callable[[VhostConfig], Memory | None]) -> None:
+        """``memory`` opens the runtime state of a new vhost."""
+        self._engine = engine
+        self._memory = memory
+        self._owners: dict[str, str] = {}
+        self._leaving: dict[str, VhostConfig | None] = {}
+        """Vhosts that are being handed over, and what comes in their place."""
+
+    def owner(self, name: str) -> str:
+        """Return the source that a vhost belongs to."""
+        return self._owners.get(name, "")
+
+    def apply(
+        self, source: str, configs: Sequence[VhostConfig], *, keep: Iterable[str] = ()
+    ) -> list[Outcome]:
+        """Make ``configs`` the whole wanted set of a source; vhosts named in ``keep`` stay as they are.
+
+        The same set again changes nothing and sends nothing.
+        """
+        outcomes = []
+        wanted = set(keep)
+        for config in configs:
+            problem = self._clash(source, config)
+            if problem:
+                outcomes.append(Outcome(config.name, "refused", problem))
+                wanted.add(config.name)
+            else:
+                wanted.add(config.name)
+                outcomes.append(Outcome(config.name, self._put(source, config)))
+        for name in [n for n, owner in self._owners.items() if owner == source and n not in wanted]:
+            self._remove(name)
+            outcomes.append(Outcome(name, "removed"))
+        if any(outcome.result in ("added", "changed") for outcome in outcomes):
+            self._engine.settle()
+        return outcomes
+
+    def _clash(self, source: str, config: VhostConfig) -> str:
+        """Return why a vhost cannot be taken beside those of other sources."""
+        owner = self._owners.get(config.name, source)
+        if owner != source:
+            return f"name: {config.name!r} belongs to the {owner}"
+        own = {vip.ip for vip in config.addresses}
+        for slot in self._engine.slots.values():
+            other = slot.config
+            if other.name == config.name or self._owners.get(other.name) == source:
+                continue
+            if other.vhid == config.vhid and other.interface == config.interface:
+                return f"vhid: {config.vhid} on {config.interface} belongs to vhost {other.name!r}"
+            for vip in other.addresses:
+                if vip.ip in own:
+                    return f"addresses: {vip.ip} belongs to vhost {other.name!r}"
+        return ""
+
+    def _put(self, source: str, config: VhostConfig) -> str:
+        self._owners[config.name] = source
+        slot = self._engine.slots.get(config.name)
+        if slot is None:
+            self._engine.add(config, self._memory(config))
+            return "added"
+        if config.name in self._leaving:
+            self._leaving[config.name] = config
+            return "replaced"
+        if config == slot.config:
+            return "unchanged"
+        if (config.vhid, config.interface, config.manage) == (
+            slot.config.vhid,
+            slot.config.interface,
+            slot.config.manage,
+        ):
+            self._engine.reconfigure(slot, config)
+            return "changed"
+        self._hand_over(slot, config)
+        return "replaced"
+
+    def _remove(self, name: str) -> None:
+        del self._owners[name]
+        slot = self._engine.slots.get(name)
+        if slot is not None:
+            self._hand_over(slot, None)
+
+    def _hand_over(self, slot: Slot, successor: VhostConfig | None) -> None:
+        name = slot.config.name
+        started = name in self._leaving
+        self._leaving[name] = successor
+        if not started:
+            self._engine.handle(slot, ev.Stop(release=True))
+
+    def stopped(self, name: str) -> None:
+        """Take note that a vhost has stopped: forget it, or start what comes in its place.
+
+        Not to be called from within an event of the engine.
+        """
+        if name not in self._leaving:
+            return
+        successor = self._leaving.pop(name)
+        self._engine.forget(self._engine.slots[name])
+        if successor is not None:
+            self._engine.add(successor, self._memory(successor))
+            self._engine.settle()

@@ -1,0 +1,395 @@
+"""Health checks without I/O: their settings, and the machine that turns results into a demotion.
+
+A check demotes its vhost under the reason ``health:NAME``; demotions of several checks add up
+(design.md sections 3 and 4). `carp.health` runs the checks.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections import deque
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from carp.core.reader import Reader
+
+if TYPE_CHECKING:
+    from carp.core.auth import Address
+
+MAX_CHECKS: Final = 16
+_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:(?P<port>\d{1,5}))?(?P<path>[/?][!-~]*)?"
+)
+_HOST: Final = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_EXPECT: Final = re.compile(r"(\d{3})(?:-(\d{3}))?")
+_KINDS: Final = ("tcp", "http", "exec", "gateway")
+_NO_NAMES: Final = "is neither an IP address nor localhost; names are not looked up, DNS may hang"
+
+
+class WhenAllFail(enum.StrEnum):
+    """What becomes of the addresses when every check of a vhost fails."""
+
+    KEEP = "Keep"
+    RELEASE = "Release"
+
+
+class Health(enum.StrEnum):
+    """What is known of a check's target."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A TCP connection is accepted."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        """Return the target as people write it."""
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"tcp {host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A GET is answered with a status code from ``lowest`` to ``highest``.
+
+    ``host`` is the Host header, and for https the name that the certificate must be for.
+    """
+
+    url: str
+    secure: bool
+    address: Address
+    port: int
+    target: str
+    host: str
+    lowest: int = 200
+    highest: int = 399
+    insecure: bool = False
+
+    def __str__(self) -> str:
+        """Return the URL."""
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """A program, found on PATH, exits with 0. What it prints is not kept."""
+
+    command: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the command line for people."""
+        return "exec " + " ".join(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Somebody on the vhost's segment answers for an address by ARP or neighbour discovery."""
+
+    address: Address
+
+    def __str__(self) -> str:
+        """Return the target."""
+        return f"gateway {self.address}"
+
+
+Target: TypeAlias = Tcp | Http | Exec | Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Flap:
+    """More than ``count`` changes between up and down within ``window`` seconds are flapping."""
+
+    count: int = 5
+    window: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One health check. ``period`` 0.1-3600 s, ``timeout`` 0.05-60 s and at most ``period``.
+
+    ``rise`` successes in a row bring it up, ``fall`` failures in a row down (1-100 each); down it demotes
+    by ``demotion`` (1-254).
+    """
+
+    name: str
+    target: Target
+    period: float = 5.0
+    timeout: float = 1.0
+    rise: int = 2
+    fall: int = 3
+    demotion: int = 100
+    flap: Flap = Flap()
+
+    @property
+    def reason(self) -> str:
+        """The name of its demotion."""
+        return f"health:{self.name}"
+
+
+# --- results to demotions ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check now says: the demotion (0: none) and why, for people."""
+
+    amount: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStatus:
+    """One check at one moment, for the status. Times are of the monotonic clock, None: not yet."""
+
+    name: str
+    target: str
+    health: Health
+    amount: int
+    flapping: bool
+    detail: str
+    since: float | None
+    checked: float | None
+    successes: int
+    failures: int
+    """Results in a row; one of both is 0."""
+
+
+class Monitor:
+    """Judges the results of one check: rise and fall, and flap damping.
+
+    Until the first verdict nothing is known, which is no demotion: the first success is enough to be up,
+    but it takes ``fall`` failures to be down. A flapping check stays demoted until it has been up without
+    a change for one window.
+    """
+
+    def __init__(self, check: Check, before: Monitor | None = None) -> None:
+        """Begin with nothing known, or go on from where the same check with other settings was."""
+        self.check = check
+        self.health = Health.UNKNOWN if before is None else before.health
+        self.flapping = before is not None and before.flapping
+        self._flips: deque[float] = deque() if before is None else deque(before._flips)
+        self._since = None if before is None else before._since
+        self._detail = "not checked yet" if before is None else before._detail
+        self._checked = None if before is None else before._checked
+        self._successes = self._failures = 0
+
+    @property
+    def amount(self) -> int:
+        """The demotion now, 0 for none."""
+        return self.check.demotion if self.flapping or self.health is Health.DOWN else 0
+
+    def result(self, ok: bool, detail: str, now: float) -> Verdict | None:  # noqa: FBT001 (what it is about)
+        """Take in one result; return the new verdict, None when it is the old one."""
+        before = self.health, self.flapping
+        self._detail, self._checked = detail, now
+        self._successes, self._failures = (self._successes + 1, 0) if ok else (0, self._failures + 1)
+        if self.health is not Health.UP and self._successes >= self._needed():
+            self._turn(Health.UP, now)
+        elif self.health is not Health.DOWN and self._failures >= self.check.fall:
+            self._turn(Health.DOWN, now)
+        self._damp(now)
+        return None if before == (self.health, self.flapping) else self.verdict()
+
+    def _needed(self) -> int:
+        return 1 if self.health is Health.UNKNOWN else self.check.rise
+
+    def _turn(self, health: Health, now: float) -> None:
+        if self.health is not Health.UNKNOWN:
+            self._flips.append(now)
+        self.health, self._since = health, now
+
+    def _damp(self, now: float) -> None:
+        while self._flips and now - self._flips[0] >= self.check.flap.window:
+            self._flips.popleft()
+        if len(self._flips) > self.check.flap.count:
+            self.flapping = True
+        elif not self._flips:
+            self.flapping = False
+
+    def verdict(self) -> Verdict:
+        """Return what the check says now."""
+        return Verdict(self.amount, self._text())
+
+    def _text(self) -> str:
+        if not self.flapping:
+            return self._detail
+        window = f"{self.check.flap.window:g} s"
+        return f"flapping, demoted until {window} without a change; now {self.health}: {self._detail}"
+
+    def snapshot(self) -> CheckStatus:
+        """Return everything that a status shows."""
+        return CheckStatus(
+            name=self.check.name,
+            target=str(self.check.target),
+            health=self.health,
+            amount=self.amount,
+            flapping=self.flapping,
+            detail=self._text(),
+            since=self._since,
+            checked=self._checked,
+            successes=self._successes,
+            failures=self._failures,
+        )
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+def parse_checks(reader: Reader) -> tuple[Check, ...]:
+    """Return the list ``healthChecks`` of a vhost; what is wrong goes to the reader's errors."""
+    result: list[Check] = []
+    given = reader.sequence("healthChecks")
+    for index, item in enumerate(given):
+        section = Reader(item, reader.field(f"healthChecks[{index}]"), reader.errors)
+        check = _check(section)
+        section.finish()
+        if check.name and check.name in [other.name for other in result]:
+            section.fail("name", check.name, "is already used by another check of this vhost")
+        result.append(check)
+    if len(given) > MAX_CHECKS:
+        reader.fail("healthChecks", len(given), f"checks are more than {MAX_CHECKS}")
+    return tuple(result)
+
+
+def parse_when_all_fail(reader: Reader) -> WhenAllFail:
+    """Return the vhost's field ``whenAllFail``; Release needs a check."""
+    choice = reader.choice("whenAllFail", WhenAllFail.KEEP)
+    if choice is WhenAllFail.RELEASE and not reader.has("healthChecks"):
+        reader.fail("whenAllFail", choice.value, "needs at least one entry of healthChecks")
+    return choice
+
+
+def _check(reader: Reader) -> Check:
+    name = reader.text("name")
+    if not _NAME.fullmatch(name):
+        problem = "must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends"
+        reader.fail("name", name or None, problem)
+    period = reader.seconds("period", Check.period, 0.1, 3600.0)
+    timeout = reader.seconds("timeout", min(Check.timeout, period), 0.05, 60.0)
+    if timeout > period:
+        reader.fail("timeout", f"{timeout:g}s", f"is more than the period of {period:g}s")
+    return Check(
+        name=name,
+        target=_target(reader),
+        period=period,
+        timeout=timeout,
+        rise=reader.integer("rise", Check.rise, 1, 100),
+        fall=reader.integer("fall", Check.fall, 1, 100),
+        demotion=reader.integer("demotion", Check.demotion, 1, 254),
+        flap=_flap(reader.section("flap")),
+    )
+
+
+def _flap(reader: Reader) -> Flap:
+    result = Flap(
+        count=reader.integer("count", Flap.count, 1, 100),
+        window=reader.seconds("window", Flap.window, 1.0, 86400.0),
+    )
+    reader.finish()
+    return result
+
+
+def _target(reader: Reader) -> Target:
+    given = [kind for kind in _KINDS if reader.has(kind)]
+    sections = {kind: reader.section(kind) for kind in _KINDS}
+    if len(given) != 1:
+        what = " and ".join(given) + " exclude each other" if given else "is required"
+        reader.fail(given[0] if given else "tcp", None, f"{what}: exactly one of {', '.join(_KINDS)}")
+        return _NOTHING
+    section = sections[given[0]]
+    result = {"tcp": _tcp, "http": _http, "exec": _exec, "gateway": _gateway}[given[0]](section)
+    section.finish()
+    return result
+
+
+def _tcp(reader: Reader) -> Target:
+    host = reader.text("host", "localhost")
+    return Tcp(_host(reader, "host", host), reader.integer("port", None, 1, 65535))
+
+
+def _http(reader: Reader) -> Target:
+    url, expect, host = reader.text("url"), reader.text("expect", "200-399"), reader.text("host")
+    insecure = reader.flag("insecureTLS", default=False)
+    match = _URL.fullmatch(url)
+    if match is None:
+        problem = "is no URL such as http://127.0.0.1:8080/healthz, without user, fragment and blanks"
+        reader.fail("url", url or None, problem)
+        return _NOTHING
+    secure = match["scheme"] == "https"
+    port = int(match["port"] or (443 if secure else 80))
+    if not 1 <= port <= 65535:
+        reader.fail("url", url, "has a port that is not between 1 and 65535")
+    if host and not _HOST.fullmatch(host):
+        reader.fail("host", host, "is no host name, with or without port")
+    if insecure and not secure:
+        reader.fail("insecureTLS", None, "goes with a URL of https only")
+    path = match["path"] or "/"
+    return Http(
+        url=url,
+        secure=secure,
+        address=_host(reader, "url", match["host"].strip("[]"), url),
+        port=port,
+        target=path if path.startswith("/") else f"/{path}",
+        host=host or url.split("/")[2].partition("?")[0],
+        insecure=insecure,
+        **_expected(reader, expect),
+    )
+
+
+def _expected(reader: Reader, text: str) -> dict[str, int]:
+    match = _EXPECT.fullmatch(text)
+    lowest, highest = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 100 <= lowest <= highest <= 599:
+        reader.fail("expect", text, 'is no status code or range from 100 to 599: write "200" or "200-399"')
+        return {}
+    return {"lowest": lowest, "highest": highest}
+
+
+def _exec(reader: Reader) -> Target:
+    command = reader.sequence("command")
+    if not command or not command[0]:
+        reader.fail("command", None, "is required: a list, the program and its arguments")
+    for index, word in enumerate(command):
+        if not isinstance(word, str) or "\0" in word:
+            reader.fail(f"command[{index}]", word, "is not a text: put it into quotes")
+    return Exec(tuple(str(word) for word in command))
+
+
+def _gateway(reader: Reader) -> Target:
+    text = reader.text("address")
+    address = _address(text)
+    if address is None or address.is_multicast or address.is_unspecified or address.is_loopback:
+        reader.fail("address", text or None, "is not an IP address of a neighbour such as 10.1.1.1")
+        return _NOTHING
+    return Gateway(address)
+
+
+def _host(reader: Reader, key: str, host: str, shown: Any = None) -> Address:
+    """Return the address of a host; names other than localhost are refused."""
+    address = _address("127.0.0.1" if host == "localhost" else host)
+    if address is None or address.is_multicast or address.is_unspecified:
+        reader.fail(key, shown or host, _NO_NAMES)
+        return IPv4Address(0)
+    return address
+
+
+def _address(text: str) -> Address | None:
+    try:
+        # A zone such as %eth0 cannot be connected to without knowing its index.
+        return None if "%" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+_NOTHING: Final = Exec(())
+"""Stands where an error was reported."""
