@@ -311,7 +311,8 @@ class Engine:
             effects = member.vhost.handle(ev.Heard(advert, packet.source), self._clock.now())
             if effects and isinstance(effects[0], ev.Dropped):
                 self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
-            elif effects:
+                effects = effects[1:]
+            if effects:
                 self._runner.run(member, effects)
             # A later deadline re-arms itself when the timer fires; only an earlier one is urgent.
             due = member.vhost.deadline()

@@ -162,3 +162,10 @@ class VhostConfig:
     def fenced(self) -> bool:
         """Whether the kernel takes the addresses away when we are dead."""
         return self.manage and self.fencing is Fencing.LIFETIME
+
+
+def held_difference(old: VhostConfig, new: VhostConfig) -> tuple[tuple[Vip, ...], bool]:
+    """Return the addresses to let go of for new settings, and whether the rest must be held anew."""
+    removed = tuple(a for a in old.addresses if a not in new.addresses) if old.manage else ()
+    same = (new.fencing, new.manage) == (old.fencing, old.manage)
+    return removed, new.manage and (not same or not set(new.addresses) <= set(old.addresses))

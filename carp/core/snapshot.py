@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.core.errors import DropReason
     from carp.core.transitions import State
+    from carp.core.vhost import Vhost
     from carp.core.wire import Advert
 
 
@@ -54,3 +55,24 @@ class Snapshot:
     drops: dict[DropReason, int]
     conflict: tuple[Address, bytes] | None
     leaving: str | None
+
+
+def take(vhost: Vhost) -> Snapshot:
+    """Return a vhost's snapshot."""
+    listening = None if vhost.backup is None else vhost.backup.listening
+    leaving = None if vhost.master is None else vhost.master.leaving
+    return Snapshot(
+        name=vhost.config.name,
+        vhid=vhost.config.vhid,
+        state=vhost.state,
+        since=vhost.since,
+        reason=vhost.reason,
+        cause=vhost.cause,
+        transitions=vhost.transitions,
+        header=vhost.header(),
+        demotions=dict(vhost.demotions),
+        master=vhost.others.master,
+        drops=dict(vhost.drops),
+        conflict=None if listening is None else listening.conflict,
+        leaving=None if leaving is None else leaving.purpose.value,
+    )

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 FOREIGN_JITTER: Final = (0.5, 1.5)
 """s added to the dead time after yielding to a foreign master with our interval."""
-V6_TIES: Final = 3
-"""A tie heard this often over IPv6 alone is decided by IPv6 sources."""
+V6_PATIENCE: Final = 1.0
+"""s; a tie that lasts this long over IPv6 alone is decided by IPv6 sources. Not a number of adverts: several
+may leave at once and overtake those of the other family."""
 
 
 class Verdict(enum.Enum):
@@ -28,13 +29,13 @@ class Ties:
 
     def __init__(self) -> None:
         """Begin with no tie seen."""
-        self._over_v6 = 0
+        self._v6_since: float | None = None
 
     def heard_v4(self) -> None:
         """Take note that IPv4 adverts arrive, so that a tie is theirs to decide."""
-        self._over_v6 = 0
+        self._v6_since = None
 
-    def judge(self, source: Address, own: tuple[Address, ...], *, sealed: bool) -> Verdict:
+    def judge(self, source: Address, own: tuple[Address, ...], now: float, *, sealed: bool) -> Verdict:
         """Return the verdict on a tie with the sender at ``source``.
 
         Ours against ours: the lower source stays. A foreign one compares in its own way or always
@@ -44,7 +45,7 @@ class Ties:
         if not sealed or ours is None or ours == source:
             return Verdict.YIELD_AND_JITTER
         if source.version == 6 and len(own) > 1:
-            self._over_v6 += 1
-            if self._over_v6 < V6_TIES:
+            self._v6_since = now if self._v6_since is None else self._v6_since
+            if now - self._v6_since < V6_PATIENCE:
                 return Verdict.WAIT
         return Verdict.STAY if int(ours) < int(source) else Verdict.YIELD

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
 from carp.core.backup import Backup
+from carp.core.config import held_difference
 from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
 from carp.core.leaving import Purpose
@@ -20,7 +21,7 @@ from carp.core.master import Master
 from carp.core.others import Others
 from carp.core.seal import Seal
 from carp.core.signer import Signer
-from carp.core.snapshot import Snapshot
+from carp.core.snapshot import Snapshot, take
 from carp.core.ties import FOREIGN_JITTER, Ties, Verdict
 from carp.core.timing import MAX_DEMOTION, demoted_skew
 from carp.core.transitions import Cause, State, next_state
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from carp.core.wire import Advert
 
 NEVER: Final = float("inf")
+TEACH_EVERY: Final = 1.0
+FAILED_CLAIM_HOLD: Final = 10
+"""Dead times without preempting after a takeover that the kernel refused."""
 FRESH: Final = 0.05
 """s for which the last advert of a loser still says something."""
 
@@ -63,9 +67,10 @@ class Vhost:
         """When the lease of a master ends; never while there is none."""
         self._chance = chance
         self._started = False
-        self._backup: Backup | None = None
-        self._master: Master | None = None
+        self.backup: Backup | None = None
+        self.master: Master | None = None
         self._ties = Ties()
+        self._teach_at = 0.0
 
     @property
     def demotion(self) -> int:
@@ -75,19 +80,19 @@ class Vhost:
     @property
     def listening(self) -> bool:
         """Whether answers to our probes matter now."""
-        return self._backup is not None and self._backup.listening is not None
+        return self.backup is not None and self.backup.listening is not None
 
     @property
     def holds(self) -> bool:
         """Whether we are a master that has its addresses."""
-        return self._master is not None and (self.has_lease or not self.config.fenced)
+        return self.master is not None and (self.has_lease or not self.config.fenced)
 
     def header(self, *, bow_out: bool = False) -> tuple[int, int, int]:
         """Return (advbase, advskew, byte 4) of our next advert."""
         timing, demotion = self.config.timing, self.demotion
         if not bow_out:
             return timing.advbase, demoted_skew(timing.advskew, demotion), demotion
-        leaving = None if self._master is None else self._master.leaving
+        leaving = None if self.master is None else self.master.leaving
         stops = leaving is not None and leaving.purpose is Purpose.STOP
         return BOW_OUT, BOW_OUT, 255 if stops else demotion
 
@@ -101,9 +106,9 @@ class Vhost:
 
     def deadline(self) -> float:
         """Return when `tick` has something to do; infinity when nothing is planned."""
-        if self._backup is not None:
-            return self._backup.due()
-        return NEVER if self._master is None else self._master.due()
+        if self.backup is not None:
+            return self.backup.due()
+        return NEVER if self.master is None else self.master.due()
 
     @property
     def has_lease(self) -> bool:
@@ -112,22 +117,12 @@ class Vhost:
 
     def renewed(self, at: float, lifetime: float) -> None:
         """Take note that a lease of ``lifetime`` seconds began at ``at`` or a little later."""
-        if self._master is not None:
+        if self.master is not None:
             self.lapses_at = at + lifetime
 
     def snapshot(self) -> Snapshot:
         """Return what there is to show."""
-        listening = None if self._backup is None else self._backup.listening
-        leaving = None if self._master is None else self._master.leaving
-        return Snapshot(
-            name=self.config.name, vhid=self.config.vhid, state=self.state, since=self.since,
-            reason=self.reason, cause=self.cause, transitions=self.transitions, header=self.header(),
-            demotions=dict(self.demotions), master=self.others.master, drops=dict(self.drops),
-            conflict=None if listening is None else listening.conflict,
-            leaving=None if leaving is None else leaving.purpose.value,
-        )  # fmt: skip
-
-    # --- events ----------------------------------------------------------------------------------
+        return take(self)
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         """Take in one event and return what it leads to."""
@@ -137,8 +132,8 @@ class Vhost:
             case ev.LinkUp() | ev.LinkDown() | ev.Resume():
                 return self._link(event, now)
             case ev.Answered(address, mac):
-                if self._backup is not None and self._backup.listening is not None:
-                    self._backup.listening.answer(address, mac)
+                if self.backup is not None and self.backup.listening is not None:
+                    self.backup.listening.answer(address, mac)
                 return ()
             case ev.Reconfigure(config):
                 return self._reconfigure(config, now)
@@ -146,10 +141,10 @@ class Vhost:
                 return self._demote(reason, amount, now)
             case ev.Stop(release):
                 return self._stop(now, release=release)
-            case ev.Stalled() if self._backup is not None:
-                self._backup.stalled(now, self.header()[1])
+            case ev.Stalled() if self.backup is not None:
+                self.backup.stalled(now, self.header()[1])
                 return ()
-        return () if self._master is None else self._handle_as_master(event, self._master, now)
+        return () if self.master is None else self._handle_as_master(event, self.master, now)
 
     def _handle_as_master(self, event: Event, master: Master, now: float) -> Sequence[Effect]:
         match event:
@@ -159,7 +154,9 @@ class Vhost:
                 return self._let_go(Cause.LEASE_LAPSED, now)
             case ev.ClaimFailed(reason):
                 self.reason = reason
-                return self._let_go(Cause.CLAIM_FAILED, now)
+                # Whoever has heard our advert must not wait for us: the next one takes over at once.
+                bow_out = ev.Send(bow_out=True, until=now + FRESH)
+                return (bow_out, *self._let_go(Cause.CLAIM_FAILED, now, extra=self.dead_time()))
             case ev.Stalled() if now > self.lapses_at:
                 return self._let_go(Cause.LEASE_LAPSED, now)
             case ev.AddressGone() if master.leaving is None and self.config.manage:
@@ -170,14 +167,14 @@ class Vhost:
 
     def tick(self, now: float) -> Sequence[Effect]:
         """Do what is due at ``now``."""
-        if self._backup is not None:
-            effects, takeover = self._backup.tick(now)
+        if self.backup is not None:
+            effects, takeover = self.backup.tick(now)
             return effects if takeover is None else self._take_over(takeover, now)
-        if self._master is None:
+        if self.master is None:
             return ()
-        effects, cause = self._master.tick(now, self.lapses_at)
+        effects, cause = self.master.tick(now, self.lapses_at)
         if cause is Cause.STOPPED:
-            return self._end(self._master, now)
+            return self._end(self.master, now)
         return effects if cause is None else self._let_go(cause, now)
 
     def _change(self, cause: Cause, now: float, peer: str | None = None) -> ev.Changed:
@@ -185,15 +182,15 @@ class Vhost:
         self.since = now
         self.transitions += 1
         self.cause = cause.value
-        self._backup = self._master = None
+        self.backup = self.master = None
         self.lapses_at = NEVER
         return ev.Changed(old, self.state, cause, peer)
 
     def _become_backup(self, now: float, *, extra: float = 0.0, hold: float = 0.0) -> Backup:
-        self._backup = Backup(
+        self.backup = Backup(
             self.config, self._chance, now, dead_time=self.dead_time(), extra=extra, hold=hold
         )
-        return self._backup
+        return self.backup
 
     def _link(self, event: ev.LinkUp | ev.LinkDown | ev.Resume, now: float) -> Sequence[Effect]:
         if isinstance(event, ev.LinkUp):
@@ -221,30 +218,31 @@ class Vhost:
             raise MisuseError(msg)
         self.sources, self.reason, self._started = sources, "", True
         changed = self._change(Cause.LEASE_RESUMED, now)
-        self._master = Master(self.config, self.period(), self.signer.seal, now)
+        self.master = Master(self.config, self.period(), self.signer.seal, now)
         self.renewed(now, expires - now)
-        return (changed, *self._master.advertise(now, self.lapses_at), *self._master.announce(now))
+        return (changed, *self.master.advertise(now, self.lapses_at), *self.master.announce(now))
 
     def _take_over(self, takeover: Takeover, now: float) -> Sequence[Effect]:
         self.reason = ""
         changed = self._change(takeover.cause, now, takeover.peer)
-        self._master = Master(self.config, self.period(), self.signer.seal, now)
+        self.master = Master(self.config, self.period(), self.signer.seal, now)
         if not self.config.manage and self.config.scripts.up:
             # Announced only once the script has added the address (`ScriptEnded`).
             return changed, ev.Send(), ev.Script(up=True)
         hold = (ev.Hold(),) if self.config.manage else ()
-        return changed, ev.Send(), *hold, *self._master.announce(now), ev.Script(up=True)
+        return changed, ev.Send(), *hold, *self.master.announce(now), ev.Script(up=True)
 
     def _let_go(
         self, cause: Cause, now: float, peer: str | None = None, *, extra: float = 0.0
     ) -> Sequence[Effect]:
         """Leave BACKUP or MASTER; ``extra`` seconds are added to the dead time that follows."""
-        leaving = None if self._master is None else self._master.leaving
-        was_master = self._master is not None
+        leaving = None if self.master is None else self.master.leaving
+        was_master = self.master is not None
         changed = self._change(cause, now, peer)
         if self.state is State.BACKUP:
             stepped_down = leaving is not None and leaving.purpose is Purpose.STEP_DOWN
-            self._become_backup(now, extra=extra, hold=self.dead_time() if stepped_down else 0.0)
+            holds = FAILED_CLAIM_HOLD if cause is Cause.CLAIM_FAILED else int(stepped_down)
+            self._become_backup(now, extra=extra, hold=holds * self.dead_time())
         if not was_master:
             return (changed,)
         release = (ev.Release(self.config.addresses),) if self.config.manage else ()
@@ -258,18 +256,27 @@ class Vhost:
             return self._drop(DropReason.INACTIVE)
         verdict = self.signer.judge(advert, source, self.sources)
         if isinstance(verdict, DropReason):
-            return self._drop(verdict)
+            teach = verdict is DropReason.REPLAY and self.listening and now >= self._teach_at
+            return (*self._drop(verdict), *(self._teach(now) if teach else ()))
         if source.version == 4:
             self._ties.heard_v4()
-        if self._master is not None:
-            return self._hear_as_master(self._master, advert, source, now, sealed=verdict.sealed)
-        if self._backup is not None:
-            self._hear_as_backup(self._backup, advert, source, now, sealed=verdict.sealed)
+        if self.master is not None:
+            return self._hear_as_master(self.master, advert, source, now, sealed=verdict.sealed)
+        if self.backup is not None:
+            self._hear_as_backup(self.backup, advert, source, now, sealed=verdict.sealed)
         return ()
 
     def _drop(self, reason: DropReason) -> Sequence[Effect]:
         self.drops[reason] += 1
         return (ev.Dropped(reason),)
+
+    def _teach(self, now: float) -> Sequence[Effect]:
+        """Tell a master whose seal lags behind what we know: it answers a bow-out, sealed later than that.
+
+        Without it a clock that was ahead would lock us out: we would neither believe the master nor claim.
+        """
+        self._teach_at = now + TEACH_EVERY
+        return (ev.Send(bow_out=True, until=now + FRESH),)
 
     def _hear_as_backup(
         self, backup: Backup, advert: Advert, source: Address, now: float, *, sealed: bool
@@ -315,7 +322,7 @@ class Vhost:
     def _tie(
         self, master: Master, advert: Advert, source: Address, now: float, *, sealed: bool
     ) -> Sequence[Effect]:
-        verdict = self._ties.judge(source, self.sources, sealed=sealed)
+        verdict = self._ties.judge(source, self.sources, now, sealed=sealed)
         if verdict is Verdict.WAIT:
             return ()
         if verdict is Verdict.STAY:
@@ -338,20 +345,20 @@ class Vhost:
             self.demotions.pop(reason, None)
         if self.demotion == before:
             return ()
-        if self._backup is not None:
-            self._backup.retime(self.config, self.dead_time())
-        if self._master is None:
+        if self.backup is not None:
+            self.backup.retime(self.config, self.dead_time())
+        if self.master is None:
             return ()
-        self._master.retime(self.config, self.period(), now)
+        self.master.retime(self.config, self.period(), now)
         if self.demotion > before:
-            return self._master.leave(Purpose.DEMOTION, now)
-        return self._master.advertise(now, self.lapses_at) if self._master.leaving is None else ()
+            return self.master.leave(Purpose.DEMOTION, now)
+        return self.master.advertise(now, self.lapses_at) if self.master.leaving is None else ()
 
     def _stop(self, now: float, *, release: bool) -> Sequence[Effect]:
         if self.stopped:
             return ()
-        if self._master is not None:
-            return self._master.leave(Purpose.STOP, now, release=release)
+        if self.master is not None:
+            return self.master.leave(Purpose.STOP, now, release=release)
         self.stopped = True
         changed = () if self.state is State.INIT else (self._change(Cause.STOPPED, now),)
         return (*changed, ev.Stopped())
@@ -360,8 +367,7 @@ class Vhost:
         """Finish a stop: delete where a successor holds the addresses, else leave them to the fence."""
         leaving, scripts = master.leaving, self.config.scripts
         gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
-        expires = self.lapses_at
-        last: tuple[Effect, ...] = () if gone else (ev.Leave(expires),)
+        last: tuple[Effect, ...] = () if gone else (ev.Leave(self.lapses_at),)
         if self.config.manage and (gone or not self.config.fenced):
             last += (ev.Release(self.config.addresses),)
         if gone or scripts.on_exit:
@@ -381,20 +387,13 @@ class Vhost:
         signer = Signer(config, self.signer.seal)
         signer.inherit(self.signer)
         self.signer = signer
-        if self._backup is not None:
-            self._backup.retime(config, self.dead_time())
-        if self._master is None:
+        if self.backup is not None:
+            self.backup.retime(config, self.dead_time())
+        if self.master is None:
             return ()
-        self._master.retime(config, self.period(), now)
-        return self._rehold(self._master, old, now)
-
-    def _rehold(self, master: Master, old: VhostConfig, now: float) -> Sequence[Effect]:
-        added = set(self.config.addresses) - set(old.addresses)
-        removed = tuple(a for a in old.addresses if a not in self.config.addresses)
-        release = (ev.Release(removed),) if removed and old.manage else ()
-        if not self.config.fenced:
+        self.master.retime(config, self.period(), now)
+        if not config.fenced:
             self.lapses_at = NEVER
-        same = (self.config.fencing, self.config.manage) == (old.fencing, old.manage)
-        if not self.config.manage or (same and not added):
-            return release
-        return (*release, ev.Send(), ev.Hold(), *master.announce(now))
+        removed, again = held_difference(old, config)
+        release = (ev.Release(removed),) if removed else ()
+        return (*release, ev.Send(), ev.Hold(), *self.master.announce(now)) if again else release

@@ -1,71 +1,150 @@
-"""Read a carpd configuration file: YAML, `vhosts:` as a list (design.md section 8)."""
+"""Read carpd's configuration: a YAML file with `vhosts:` as a list, and the folder conf.d beside it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.reader import Reader
 from carp.core.schema import parse_vhost
+from carp.daemon.yamlfile import Document, FileError, read
 from carp.passfile import read_password_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from carp.core.config import VhostConfig
+
+FOLDER: Final = "conf.d"
+"""Beside the file; its files ending in .yaml or .yml, hidden ones left out, in the order of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A vhost that is right by itself, and where it stands: ``path`` is ``vhosts[2]``."""
+
+    document: Document
+    path: str
+    config: VhostConfig
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its file and line."""
+        return self.document.file, self.document.line(self.path)
+
+
+def folder(path: str) -> Path:
+    """Return the folder whose files are merged with a configuration file."""
+    return Path(path).parent / FOLDER
+
+
+def files(path: str) -> list[str]:
+    """Return what a configuration consists of: the file, then those of its folder. Raises FileError."""
+    beside = folder(path)
+    try:
+        found = sorted(beside.iterdir())
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        # Unknown is not empty: the vhosts in there must not vanish.
+        problem = f"cannot be read: {error.strerror}"
+        raise FileError(ConfigError("", None, problem), str(beside), 0) from None
+    fitting = [p for p in found if p.suffix in {".yaml", ".yml"} and not p.name.startswith(".")]
+    return [path, *map(str, fitting)]
 
 
 def load(path: str) -> tuple[list[VhostConfig], list[str]]:
-    """Return the vhosts of a file and what to warn about. Raises ConfigErrors with all that is wrong."""
-    import yaml  # noqa: PLC0415 (costs 3 MiB; only who reads a file pays)
+    """Return the vhosts of a configuration and what to warn about.
 
+    Raises ConfigErrors with all that is wrong. Reads files only, so a thread may call it: 200 vhosts take
+    longer than an election should wait.
+    """
+    errors: list[FileError] = []
+    documents: list[Document] = []
+    names = [path]
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        data = yaml.load(Path(path).read_bytes(), Loader=loader)  # noqa: S506 (a safe loader)
-    except OSError as error:
-        raise ConfigErrors([ConfigError("--config", path, f"cannot be read: {error.strerror}")]) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
-        problem = "is no YAML: " + " ".join(str(error).split())
-        raise ConfigErrors([ConfigError("--config", path, problem)]) from None
-    return parse(data)
+        names = files(path)
+    except FileError as error:
+        errors.append(error)
+    for name in names:
+        try:
+            documents.append(read(name))
+        except FileError as error:
+            errors.append(error)
+    return _merge(documents, errors, named=len(names) > 1)
 
 
 def parse(data: object) -> tuple[list[VhostConfig], list[str]]:
-    """Return the vhosts in the mapping of a file. Raises ConfigErrors."""
-    errors: list[ConfigError] = []
-    notes: list[str] = []
-    configs: list[VhostConfig] = []
-    reader = Reader(data, "", errors)
+    """Return the vhosts in the mapping of one file and what to warn about. Raises ConfigErrors."""
+    return _merge([Document("", data, None, [])], [], named=False)
+
+
+def _merge(
+    documents: list[Document], errors: list[FileError], *, named: bool
+) -> tuple[list[VhostConfig], list[str]]:
+    notes: dict[str, None] = {}  # in order, each once
+    entries: list[_Entry] = []
+    for document in documents:
+        wrong = list(document.errors)
+        entries += _vhosts(document, wrong, notes)
+        placed = [FileError(e, document.file, document.line(e.field), named=named) for e in wrong]
+        errors += sorted(placed, key=lambda error: error.line)
+        if document.exposed is not None:
+            name = document.file
+            notes[
+                f"{name} holds a password and can be read by others (mode {document.exposed:04o}): "
+                f"chmod 600 {name}"
+            ] = None
+    errors += _duplicates(entries, named=named)
+    if not errors and not entries:
+        missing = ConfigError("vhosts", None, "is required: a list of at least one vhost")
+        errors.append(FileError(missing, documents[0].file, 0))
+    if errors:
+        raise ConfigErrors(list(errors))
+    return [entry.config for entry in entries], list(notes)
+
+
+def _vhosts(document: Document, errors: list[ConfigError], notes: dict[str, None]) -> Iterator[_Entry]:
+    """Yield the sound vhosts of one file; append to ``errors`` and ``notes``."""
 
     def read_password(path: str) -> bytes:
         password, found = read_password_file(path)
-        notes.extend(found)
+        notes.update(dict.fromkeys(found))
         return password
 
+    reader = Reader(document.data, "", errors)
     for index, item in enumerate(reader.sequence("vhosts")):
+        path = f"vhosts[{index}]"
         try:
-            configs.append(parse_vhost(item, path=f"vhosts[{index}]", read_password=read_password))
+            yield _Entry(document, path, parse_vhost(item, path=path, read_password=read_password))
         except ConfigErrors as found:
             errors.extend(found.errors)
     reader.finish()
-    if not errors and not configs:
-        errors.append(ConfigError("vhosts", None, "is required: a list of at least one vhost"))
-    if not errors:
-        errors.extend(_duplicates(configs))
-    if errors:
-        raise ConfigErrors(errors)
-    return configs, notes
 
 
-def _duplicates(configs: list[VhostConfig]) -> list[ConfigError]:
-    """Return an error for each name, vhid on an interface, and address that stands twice."""
-    errors = []
-    seen: dict[tuple[str, str], str] = {}
-    for index, config in enumerate(configs):
-        keys = [("name", config.name), (f"vhid on {config.interface}", str(config.vhid))]
-        keys += [("address", str(vip.ip)) for vip in config.addresses]
-        for kind, value in keys:
-            if (kind, value) in seen:
-                field = f"vhosts[{index}].{kind.partition(' ')[0]}"
-                errors.append(ConfigError(field, value, f"is already used by vhost {seen[kind, value]}"))
-            seen.setdefault((kind, value), config.name)
-    return errors
+def _duplicates(entries: Sequence[_Entry], *, named: bool) -> Iterator[FileError]:
+    """Yield an error for each name, vhid on an interface, and address that two vhosts claim."""
+    seen: dict[tuple[object, ...], _Entry] = {}
+    for entry in entries:
+        for field, value, scope in _claims(entry.config):
+            first = seen.setdefault((scope, value), entry)
+            if first is entry:
+                continue
+            file, line = first.place
+            elsewhere = f"{file}, " if file != entry.document.file else ""
+            where = f" ({elsewhere}line {line})" if line else ""
+            path = f"{entry.path}.{field}"
+            error = ConfigError(path, value, f"is already used by vhost {first.config.name}{where}")
+            yield FileError(error, entry.document.file, entry.document.line(path), named=named)
+
+
+def _claims(config: VhostConfig) -> Iterator[tuple[str, object, object]]:
+    """Yield the field, the value and the scope of each thing that one vhost alone may have."""
+    interface = str(config.interface)
+    yield "name", config.name, "name"
+    yield "vhid", config.vhid, ("vhid", interface)
+    for index, vip in enumerate(config.addresses):
+        scope = interface if vip.ip.is_link_local else "node"
+        yield f"addresses[{index}]", str(vip.ip), ("address", scope)

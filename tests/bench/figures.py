@@ -87,7 +87,7 @@ def table(figures: Sequence[Figure], *, quick: bool) -> list[str]:
     return [line.rstrip() for line in [*lines, *([""] if notes else []), *notes]]
 
 
-_WIDTH, _LEFT, _BAR, _ROW = 900, 330, 430, 16
+_WIDTH, _LEFT, _BAR, _ROW = 1000, 410, 430, 16
 
 
 def svg(figures: Sequence[Figure]) -> str:

@@ -40,17 +40,27 @@ def test_sigusr2_loses_nothing(lab: Lab) -> Measured:
     one, two = lab.pair(preempt={"mode": "Always"})
     with lab.prober(interval_ms=1.0) as prober:
         prober.wait_owner(lab.node("n1"), 5)
+        prober.mark("demoted")
         begin = time.monotonic()
         one.signal(signal.SIGUSR2)
         two.master(5)
         one.backup(5)
+        idle(2)
+        prober.mark("preempts")
         one.wait_state("MASTER", 8)
         stayed = time.monotonic() - begin
         idle(0.3)
         result = prober.stop()
+    demoted, preempts = (summary for _, summary in result.per_mark())
     assert stayed > 3.1
-    assert 0 == result.summary.lost
-    return {"lost": 0, "stayed_backup_s": stayed, "two_owners_s": result.summary.two_owners.total_s}
+    assert 0 == demoted.lost
+    assert preempts.lost <= 10  # of one per ms: there is no bow-out at a preemption
+    return {
+        "lost": 0,
+        "stayed_backup_s": stayed,
+        "two_owners_s": demoted.two_owners.total_s,
+        "lost_when_preempted": preempts.lost,
+    }
 
 
 @beside
