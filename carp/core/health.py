@@ -172,16 +172,24 @@ class Monitor:
     a change for one window.
     """
 
-    def __init__(self, check: Check, before: Monitor | None = None) -> None:
-        """Begin with nothing known, or go on from where the same check with other settings was."""
+    def __init__(self, check: Check) -> None:
+        """Begin with nothing known."""
         self.check = check
-        self.health = Health.UNKNOWN if before is None else before.health
-        self.flapping = before is not None and before.flapping
-        self._flips: deque[float] = deque() if before is None else deque(before._flips)
-        self._since = None if before is None else before._since
-        self._detail = "not checked yet" if before is None else before._detail
-        self._checked = None if before is None else before._checked
+        self.health = Health.UNKNOWN
+        self.flapping = False
+        self._flips: deque[float] = deque()
+        self._since: float | None = None
+        self._checked: float | None = None
+        self._detail = "not checked yet"
         self._successes = self._failures = 0
+
+    def changed(self, check: Check) -> Monitor:
+        """Return a monitor of the same check with other settings, which goes on from where this one is."""
+        result = copy.copy(self)
+        result.check = check
+        result._flips = self._flips.copy()  # noqa: SLF001 (of the same class)
+        result._successes = result._failures = 0  # noqa: SLF001
+        return result
 
     @property
     def amount(self) -> int:

@@ -103,5 +103,6 @@ def grid(now: float, period: float) -> float:
     wake-up.
     """
     due = now + period
-    slot = due // period * period
-    return max(slot, due - period / 10)
+    # The millionth keeps rounding from choosing the slot before a multiple on which we already are.
+    slot = (due / period + 1e-6) // 1 * period
+    return max(min(slot, due), due - period / 10)

@@ -1,8 +1,8 @@
 """Answer Prometheus over HTTP/1.1, on the election's loop and without disturbing it.
 
-A request has 4 KiB and 2 s, an answer 10 s, and 16 connections are served at a time. The text is made one
-slice a turn of the loop and at most a tenth of the time, so not even a client in an endless loop can take
-the time of the election.
+A request has 4 KiB and 2 s, an answer 10 s. 16 connections are served at a time, the kernel keeps the next
+ones waiting, and at most 200 a second are accepted. The text is made one slice a turn of the loop and at
+most a tenth of the time. So not even clients in an endless loop can take the time of the election.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ ANSWER_TIME: Final = 10.0
 MAX_CONNECTIONS: Final = 16
 PAUSE: Final = 9
 """How many times as long as making an answer took, nothing is made."""
-MIN_PAUSE: Final = 0.005
-"""s between two answers at least."""
+ACCEPT_PAUSE: Final = 0.005
+"""s between two connections at least."""
+NO_ACCEPT_PAUSE: Final = 1.0
+"""s to wait when a connection cannot be accepted, as when file descriptors run out."""
 
 
 class Endpoint(NamedTuple):
@@ -77,43 +79,48 @@ def parse_address(text: str, field: str = "metrics") -> Endpoint:
 class Server:
     """A running endpoint."""
 
-    def __init__(self, render: Callable[[], Iterable[str]]) -> None:
-        """``render`` is asked once for each scrape; each item it yields is one turn of the loop."""
-        self.endpoint = Endpoint("", 0)
+    def __init__(
+        self, listener: socket.socket, endpoint: Endpoint, render: Callable[[], Iterable[str]]
+    ) -> None:
+        """Accept on ``listener``; ``render`` is asked once for each scrape, each item is a turn of the loop."""
+        self.endpoint = endpoint
+        self._listener = listener
         self._render = render
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._making = asyncio.Lock()
         self._free_at = 0.0
-
-    async def start(self, endpoint: Endpoint) -> None:
-        """Listen. Raises OSError."""
-        listener = _unix_socket(endpoint.path) if endpoint.path else _tcp_socket(endpoint)
-        self.endpoint = endpoint if endpoint.path else Endpoint(*listener.getsockname()[:2])
-        self._server = await asyncio.start_server(
-            self._connected, sock=listener, limit=MAX_REQUEST, backlog=MAX_CONNECTIONS
-        )
+        self._tasks = {asyncio.create_task(self._accept())}
 
     async def close(self) -> None:
         """Stop listening, cut every connection, remove the Unix socket."""
-        if self._server is not None:
-            self._server.close()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks)
+        self._listener.close()
         if self.endpoint.path:
             _remove(self.endpoint.path)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._slots.acquire()
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError:
+                self._slots.release()
+                await asyncio.sleep(NO_ACCEPT_PAUSE)
+                continue
+            task = loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._served)
+            await asyncio.sleep(ACCEPT_PAUSE)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_REQUEST)
         try:
             with contextlib.suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
                 method, answer = await self._answer(reader)
@@ -160,15 +167,18 @@ class Server:
                 busy += loop.time() - began
                 await asyncio.sleep(0)
                 began = loop.time()
-            self._free_at = began + max(MIN_PAUSE, PAUSE * busy)
+            self._free_at = began + PAUSE * busy
             return b"".join(slices)
 
 
 async def serve(address: str, render: Callable[[], Iterable[str]]) -> Server:
     """Listen on an address, see `parse_address`. Raises ConfigError, and OSError where it cannot be used."""
-    server = Server(render)
-    await server.start(parse_address(address))
-    return server
+    endpoint = parse_address(address)
+    listener = _unix_socket(endpoint.path) if endpoint.path else _tcp_socket(endpoint)
+    listener.setblocking(False)
+    if not endpoint.path:
+        endpoint = Endpoint(*listener.getsockname()[:2])
+    return Server(listener, endpoint, render)
 
 
 def _head(answer: Answer) -> bytes:
@@ -183,7 +193,8 @@ def _tcp_socket(endpoint: Endpoint) -> socket.socket:
     """Bind; the IPv6 wildcard takes IPv4 too, as admins know it from other exporters."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     both = endpoint.host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((endpoint.host, endpoint.port), family=family, dualstack_ipv6=both)
+    address = endpoint.host, endpoint.port
+    return socket.create_server(address, family=family, backlog=MAX_CONNECTIONS, dualstack_ipv6=both)
 
 
 def _unix_socket(path: str) -> socket.socket:
@@ -193,6 +204,7 @@ def _unix_socket(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
+        listener.listen(MAX_CONNECTIONS)
     except OSError:
         listener.close()
         raise

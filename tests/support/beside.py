@@ -1,7 +1,7 @@
 """Tests that mostly wait, run side by side: `from beside import beside, labs`.
 
-A test's body gets a LAN of its own. When the first such test runs, the bodies of all that were selected
-start, a few at a time; each test then only waits for its own.
+A test's body gets a LAN of its own. When such a test runs, its body and those of all such tests that follow
+it directly start, a few at a time; each test then only waits for its own.
 """
 
 from __future__ import annotations
@@ -26,24 +26,31 @@ Measured = dict[str, Any]
 Body = Any
 """A function of a `Lab` and the test's parameters that may return what it measured."""
 
-_AT_A_TIME = int(os.environ.get("LABS", "6"))
+_AT_A_TIME = int(os.environ.get("LABS", "8"))
 
 
 class Labs:
     """The bodies of this session's tests, running or done."""
 
     def __init__(self, items: list[pytest.Item]) -> None:
+        self._items = items
         self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="lab")
         self._results: dict[str, Future[Measured]] = {}
-        for item in items:
-            body = getattr(getattr(item, "function", None), "body", None)
-            if body is not None:
-                parameters = getattr(getattr(item, "callspec", None), "params", {})
-                self._results[item.nodeid] = self._pool.submit(_in_a_lab, body, parameters)
 
-    def result(self, nodeid: str) -> Measured:
+    def result(self, item: pytest.Item) -> Measured:
         """Wait for one body; raises what it raised."""
-        return self._results[nodeid].result()
+        if item.nodeid not in self._results:
+            self._begin(item)
+        return self._results[item.nodeid].result()
+
+    def _begin(self, first: pytest.Item) -> None:
+        """Start the bodies from this one up to the next test that has none: that one wants no noise."""
+        for item in self._items[self._items.index(first) :]:
+            body = getattr(getattr(item, "function", None), "body", None)
+            if body is None:
+                return
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            self._results[item.nodeid] = self._pool.submit(_in_a_lab, body, parameters)
 
     def close(self) -> None:
         """Begin nothing more and wait for what runs."""
@@ -55,7 +62,7 @@ _RUNNING = pytest.StashKey[Labs]()
 
 @pytest.fixture(scope="session")
 def labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
-    """Start every selected body, once for all the modules that import this."""
+    """Run bodies; the same for all the modules that import this."""
     need_lan()
     stash = request.config.stash
     if _RUNNING not in stash:
@@ -69,7 +76,7 @@ def beside(body: Body) -> Callable[..., None]:
 
     @functools.wraps(body)
     def test(labs: Labs, request: pytest.FixtureRequest, **_parameters: Any) -> None:
-        for name, value in labs.result(request.node.nodeid).items():
+        for name, value in labs.result(request.node).items():
             request.node.user_properties.append((name, value))
             print(f"{request.node.name}: {name} = {value}")
 

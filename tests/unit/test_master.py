@@ -224,23 +224,24 @@ def test_a_foreign_equal_comes_back_late_and_once_only() -> None:
     assert pytest.approx(3.2) == station.vhost.deadline() - line.now
 
 
-def test_a_tie_over_ipv6_alone_is_settled_at_the_third() -> None:
+def test_a_tie_over_ipv6_alone_is_settled_after_a_second() -> None:
     """With both families the IPv4 source decides; if only IPv6 arrives, it does."""
     settings = config(addresses=["10.1.1.252", "2001:db8::252"])
     line, station = master(settings, "10.1.1.1", "2001:db8::9")
-    for number in range(2):
-        assert () == line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + number), "2001:db8::1")
-    line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + 9), "2001:db8::1")
-    assert [(BACKUP, "tie-lost")] == station.changes()
+    for expected in ([], [], [(BACKUP, "tie-lost")]):
+        line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + 1), "2001:db8::1")
+        assert expected == station.changes()
+        line.run(0.5)
 
 
 def test_ipv4_adverts_keep_ipv6_from_deciding() -> None:
     """As long as the other's IPv4 adverts arrive, whatever they say, IPv6 ties decide nothing."""
     settings = config(addresses=["10.1.1.252", "2001:db8::252"])
     line, station = master(settings, "10.1.1.1", "2001:db8::9")
-    for number in range(6):
-        line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + number), "2001:db8::1")
-        line.hear(station, sealed(settings, THEM, line.stamp() + number), THEM)
+    for _ in range(6):
+        line.hear(station, sealed(settings, "2001:db8::1", line.stamp() + 1), "2001:db8::1")
+        line.hear(station, sealed(settings, THEM, line.stamp() + 2), THEM)
+        line.run(0.5)
     assert [] == station.changes()
 
 
@@ -284,13 +285,27 @@ def test_a_stall_within_the_lease_changes_nothing() -> None:
     assert MASTER is station.state
 
 
-def test_a_failed_claim_waits_a_dead_time() -> None:
-    """The address could not be added: backup again, with the reason, and the next try a dead time later."""
+def test_a_failed_claim_tells_the_others_to_go_ahead() -> None:
+    """The address could not be added: a bow-out for whoever heard the takeover's advert, then backup."""
     line, station = master(config())
-    line.give(station, ev.ClaimFailed("cannot send on eth0: No buffer space available"))
+    effects = line.give(station, ev.ClaimFailed("address 10.1.1.252/32: Permission denied"))
+    assert ["Send", "Changed", "Release", "Script"] == _kinds(effects)
+    assert (line.now, (255, 255, 0)) == station.sent[0]
     assert [(BACKUP, "claim-failed")] == station.changes()
-    assert "cannot send on eth0: No buffer space available" == station.vhost.snapshot().reason
-    assert pytest.approx(3.2) == station.vhost.deadline() - line.now
+    assert "address 10.1.1.252/32: Permission denied" == station.vhost.snapshot().reason
+
+
+def test_a_failed_claim_waits_for_others() -> None:
+    """It waits two dead times for the next try, and does not preempt for ten."""
+    settings = config(preempt={"mode": "Always"})
+    line, station = master(settings)
+    line.give(station, ev.ClaimFailed("x"))
+    failed_at = line.now
+    assert pytest.approx(6.4) == station.vhost.deadline() - line.now
+    while station.state is BACKUP:
+        line.hear(station, plain(settings, 1, 100), THEM)
+        line.run(1.0)
+    assert 32.0 <= line.now - failed_at <= 34.0
 
 
 def test_a_lost_address_is_put_back() -> None:

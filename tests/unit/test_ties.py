@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from carp.core.ties import V6_TIES, Ties, Verdict
+from carp.core.ties import V6_PATIENCE, Ties, Verdict
 from pair import address
 
 LOW, HIGH, LOW6, HIGH6 = "10.1.1.1", "10.1.1.2", "2001:db8::1", "2001:db8::2"
 
 
-def _judge(source: str, *own: str, sealed: bool = True, ties: Ties | None = None) -> Verdict:
-    return (ties or Ties()).judge(address(source), tuple(address(o) for o in own), sealed=sealed)
+def _judge(
+    source: str, *own: str, sealed: bool = True, ties: Ties | None = None, now: float = 0.0
+) -> Verdict:
+    return (ties or Ties()).judge(address(source), tuple(address(o) for o in own), now, sealed=sealed)
 
 
 @pytest.mark.parametrize(
@@ -43,16 +45,16 @@ def test_what_cannot_be_compared_is_yielded_to(source: str, own: str) -> None:
 
 
 def test_with_both_families_ipv4_decides() -> None:
-    """The IPv4 advert gives the verdict at once; IPv6 alone gives one at the third tie."""
+    """The IPv4 advert gives the verdict at once; IPv6 alone gives one after a second of ties."""
     ties = Ties()
     assert Verdict.STAY is _judge(HIGH, LOW, HIGH6, ties=ties)
-    verdicts = [_judge(LOW6, LOW, HIGH6, ties=ties) for _ in range(V6_TIES)]
-    assert [Verdict.WAIT, Verdict.WAIT, Verdict.YIELD] == verdicts
+    verdicts = [_judge(LOW6, LOW, HIGH6, ties=ties, now=n) for n in (5.0, 5.5, 5.9, 5.0 + V6_PATIENCE)]
+    assert [Verdict.WAIT, Verdict.WAIT, Verdict.WAIT, Verdict.YIELD] == verdicts
 
 
-def test_ipv4_adverts_start_the_count_again() -> None:
+def test_ipv4_adverts_start_the_wait_again() -> None:
     """As long as IPv4 adverts arrive, ties over IPv6 decide nothing."""
     ties = Ties()
-    for _ in range(3 * V6_TIES):
+    for second in range(10):
         ties.heard_v4()
-        assert Verdict.WAIT is _judge(LOW6, LOW, HIGH6, ties=ties)
+        assert Verdict.WAIT is _judge(LOW6, LOW, HIGH6, ties=ties, now=float(second))
