@@ -55,6 +55,7 @@ def _tool(name: str, words: list[str]) -> int:
         "watch": _watch,
         "demo": _demo,
         "daemon": _daemon,
+        "check": _check,
     }
     if name not in tools:
         raise UsageError(f"{name!r} is neither an option nor one of {', '.join(tools)}; see carp --help")
@@ -83,6 +84,12 @@ def _daemon(words: list[str]) -> int:
     from carp.daemon.main import main as daemon_main  # noqa: PLC0415 (imports asyncio and yaml)
 
     return daemon_main(words)
+
+
+def _check(words: list[str]) -> int:
+    from carp.daemon.check import main as check_main  # noqa: PLC0415 (imports yaml)
+
+    return check_main(words)
 
 
 def _ucarp(words: list[str]) -> int:

@@ -137,6 +137,10 @@ class Engine:
         self._deliver(slot.member, event)
         self._after_events()
 
+    def segments(self) -> list[Segment]:
+        """Return the interfaces in use."""
+        return list(self._places.segments.values())
+
     async def stop(self, *, release: bool) -> None:
         """Hand every vhost over and return when all have stopped; see `carp.core.events.Stop`."""
         self._stopping = True

@@ -1,6 +1,6 @@
 """Health checks of many vhosts beside the election: when they run, and whom they tell.
 
-Judging the results is `carp.core.health`'s work, asking the targets `carp.health_probes`'.
+Judging the results is `carp.core.health_monitor`'s work, asking the targets `carp.health_probes`'.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from carp import health_probes as probes
-from carp.core.health import Exec, Gateway, Http, Monitor, Tcp
+from carp.core.health import Exec, Gateway, Http, Tcp
+from carp.core.health_monitor import Monitor
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
     from carp.core.auth import Address
-    from carp.core.health import Check, CheckStatus
+    from carp.core.health import Check
+    from carp.core.health_monitor import CheckStatus
 
 log: Final = logging.getLogger("carp.health")
 SPREAD: Final = 1.0
@@ -124,15 +126,14 @@ class Checks:
         """Return the run of a check: the old one if nothing changed, else a new one that takes over."""
         if before is None:
             return _Run(self, vhost, Monitor(check), self._chance())
-        old = before.monitor
-        if old.check == check:
+        monitor, amount = before.monitor, before.monitor.amount
+        if monitor.check == check:
             return before
         before.stop()
-        run = _Run(self, vhost, Monitor(check, old), self._chance())
-        if run.monitor.amount != old.amount:
-            verdict = run.monitor.verdict()
-            vhost.report(check.reason, verdict.amount, verdict.detail)
-        return run
+        monitor.reconfigure(check)
+        if monitor.amount != amount:
+            vhost.report(check.reason, monitor.amount, monitor.verdict().detail)
+        return _Run(self, vhost, monitor, self._chance())
 
     # --- what runs share --------------------------------------------------------------------------
 
@@ -221,7 +222,7 @@ class _Run:
 
     async def _execute(self, command: tuple[str, ...]) -> str:
         if self._process is not None and not self._process.ended.done():
-            # It hangs in the kernel, on a dead disk or share: that is a failure each time, or it never counts.
+            # It hangs in the kernel, say on a dead share: a failure each time, or there would be one only.
             raise probes.ProbeError("the program was killed and still hangs")
         self._process = probes.Process(command)
         return await probes.run(self._process)

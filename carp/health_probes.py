@@ -1,7 +1,7 @@
-"""One run of a health check: connect, ask by HTTP, or run a program. Nothing here waits without end by itself.
+"""One run of a health check: connect, ask by HTTP, or run a program.
 
 Each probe returns a few words for people, and raises ProbeError or OSError when the target does not answer
-as it should. Whoever calls sets the time limit by cancelling.
+as it should. None has a time limit: whoever calls sets it, and cancels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
     from carp.core.auth import Address
-    from carp.core.health import Exec, Http, Tcp
+    from carp.core.health import Http, Tcp
 
 # Close by RST: at ten checks a second TIME_WAIT would hold on to hundreds of ports.
 _NO_LINGER: Final = struct.pack("@ii", 1, 0)
@@ -84,8 +84,7 @@ def tls_context(*, insecure: bool) -> ssl.SSLContext:
 class Process:
     """A running program in a process group of its own, without input and output.
 
-    Start it with a look at the clock: the loop stands still until the kernel has loaded the program.
-    ``ended`` gets the exit code, or minus the signal. Not by asyncio's subprocess, which starts a thread for each.
+    ``ended`` gets the exit code, or minus the signal. asyncio's own would start a thread for each program.
     """
 
     def __init__(self, command: tuple[str, ...]) -> None:
@@ -145,23 +144,26 @@ async def _connect(address: Address, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        where = (str(address), port)
-        error = sock.connect_ex(where)
-        if error in _IN_PROGRESS:
-            # On this host it is done by now, and asking again is cheaper than waiting for the loop.
-            error = sock.connect_ex(where)
-        if error in _IN_PROGRESS:
-            await _writable(sock)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        if sock.getsockname() == sock.getpeername():
-            # Nobody listens on a port of the ephemeral range, and the kernel chose it for our own end.
-            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        await _connected(sock, (str(address), port))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connected(sock: socket.socket, where: tuple[str, int]) -> None:
+    error = sock.connect_ex(where)
+    if error in _IN_PROGRESS:
+        # On this host it is done by now, and asking again is cheaper than waiting for the loop.
+        error = sock.connect_ex(where)
+    if error in _IN_PROGRESS:
+        await _writable(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if not error and sock.getsockname() == sock.getpeername():
+        # Nobody listens on a port of the ephemeral range, and the kernel chose the same for our own end.
+        error = errno.ECONNREFUSED
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 async def _writable(sock: socket.socket) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from carp.core.config import VhostConfig
+    from carp.ports import Watcher
     from carp.slots import Slot
 
 log: Final = logging.getLogger("carp")
@@ -87,76 +88,89 @@ def run(configs: Sequence[VhostConfig], options: RunOptions) -> int:
     require_capabilities()
     if options.strict:
         check_host(configs)
-    return asyncio.run(_Process(configs, options).main())
+    return asyncio.run(_Fixed(configs, options).main())
 
 
-class _Process:
-    def __init__(self, configs: Sequence[VhostConfig], options: RunOptions) -> None:
-        self._configs = configs
-        self._options = options
+class Process:
+    """One engine from the first settings to the last handover: signals, scripts, memory."""
+
+    def __init__(self, options: RunOptions, watcher: Watcher) -> None:
+        """Open nothing yet."""
+        self.options = options
+        self._watcher = watcher
         self._stops = 0
 
     async def main(self) -> int:
-        self._stop_wanted = asyncio.Event()
-        self._hooks = Hooks(log)
-        self._engine = engine = Engine(Reporter(), self._script)
-        memories = [self._memory(config) for config in self._configs]
-        for config, memory in zip(self._configs, memories, strict=True):
-            engine.add(config, memory)
-            if config.manage and not config.fenced:
-                log.warning(
-                    "fencing is off: if this process is killed, its addresses stay on this host",
-                    extra={"fields": {"vhost": config.name, "event": "unfenced"}},
-                )
+        """Run until told to stop; return the exit code."""
+        self.stop_wanted = asyncio.Event()
+        self.hooks = Hooks(log)
+        self.engine = Engine(self._watcher, self._script)
+        await self.begin()
         self._signals(asyncio.get_running_loop())
         # A collection of everything imported so far would stop the election for some 10 ms.
         gc.collect()
         gc.freeze()
-        engine.settle()
-        self._options.ready()
-        await self._stop_wanted.wait()
-        await engine.stop(release=self._options.release)
-        await self._hooks.drain(_SCRIPT_PATIENCE)
-        engine.close()
+        self.engine.settle()
+        self.options.ready()
+        await self.stop_wanted.wait()
+        await self.engine.stop(release=self.options.release)
+        await self.hooks.drain(_SCRIPT_PATIENCE)
+        await self.end()
+        self.engine.close()
         return 0
 
-    def _memory(self, config: VhostConfig) -> Memory | None:
-        try:
-            return Memory(self._options.state_dir, config)
-        except OSError as error:
+    async def begin(self) -> None:
+        """Give the engine its vhosts."""
+
+    async def end(self) -> None:
+        """Close what `begin` opened, after the last handover."""
+
+    def reload(self) -> None:
+        """Do what SIGHUP asks for; without a file to read again that is to stop, as ucarp does."""
+        self.stop("SIGHUP")
+
+    def memory(self, config: VhostConfig) -> Memory | None:
+        """Open the runtime state of a vhost. Raises BusyError when another process runs it."""
+        if config.manage and not config.fenced:
             log.warning(
-                "%s: no runtime state in %s: %s; a restart will not resume",
-                config.name,
-                self._options.state_dir,
-                error,
+                "fencing is off: if this process is killed, its addresses stay on this host",
+                extra={"fields": {"vhost": config.name, "event": "unfenced"}},
             )
+        try:
+            return Memory(self.options.state_dir, config)
+        except OSError as error:
+            folder = self.options.state_dir
+            text = "%s: no runtime state in %s: %s; a restart will not resume"
+            log.warning(text, config.name, folder, error)
             return None
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._show)
         loop.add_signal_handler(signal.SIGUSR2, self._step_down)
 
-    def _stop(self, name: str) -> None:
+    def stop(self, why: str) -> None:
+        """Hand over and end; at once when asked again."""
         self._stops += 1
         if self._stops > 1:
-            log.warning("%s again: stopping at once", name)
-            self._engine.abandon()
+            log.warning("%s again: stopping at once", why)
+            self.engine.abandon()
             return
-        log.info("%s: handing over and stopping", name)
-        self._stop_wanted.set()
+        log.info("%s: handing over and stopping", why)
+        self.stop_wanted.set()
 
     def _show(self) -> None:
         now = asyncio.get_running_loop().time()
-        for slot in self._engine.slots.values():
+        for slot in self.engine.slots.values():
             interface = "" if slot.port.segment is None else slot.port.segment.name
             text = describe(slot.member.vhost.snapshot(), interface, now)
             log.info("%s", text, extra={"fields": {"vhost": slot.config.name, "event": "status"}})
 
     def _step_down(self) -> None:
-        for slot in self._engine.slots.values():
-            self._engine.handle(slot, ev.StepDown())
+        for slot in self.engine.slots.values():
+            self.engine.handle(slot, ev.StepDown())
 
     def _script(self, slot: Slot, *, up: bool) -> None:
         scripts = slot.config.scripts
@@ -166,6 +180,19 @@ class _Process:
 
         def ended(_succeeded: bool) -> None:  # noqa: FBT001 (the signature that hooks calls)
             if up:
-                self._engine.handle(slot, ev.ScriptEnded())
+                self.engine.handle(slot, ev.ScriptEnded())
 
-        self._hooks.run(slot.config, interface, up=up, done=ended)
+        self.hooks.run(slot.config, interface, up=up, done=ended)
+
+
+class _Fixed(Process):
+    """A process whose vhosts are known from the start."""
+
+    def __init__(self, configs: Sequence[VhostConfig], options: RunOptions) -> None:
+        super().__init__(options, Reporter())
+        self._configs = configs
+
+    async def begin(self) -> None:
+        memories = [self.memory(config) for config in self._configs]
+        for config, memory in zip(self._configs, memories, strict=True):
+            self.engine.add(config, memory)

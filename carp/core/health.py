@@ -1,7 +1,7 @@
-"""Health checks without I/O: their settings, and the machine that turns results into a demotion.
+"""The settings of health checks: what is asked, how often, and what a failure costs.
 
-A check demotes its vhost under the reason ``health:NAME``; demotions of several checks add up
-(design.md sections 3 and 4). `carp.health` runs the checks.
+A check that is down demotes its vhost under the reason ``health:NAME``; demotions of several checks add up
+(design.md sections 3 and 4). `carp.core.health_monitor` judges results, `carp.health` runs the checks.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
-from collections import deque
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from carp.core.reader import Reader
 
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
 MAX_CHECKS: Final = 16
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:(?P<port>\d{1,5}))?(?P<path>[/?][!-~]*)?"
+    r'(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:(?P<port>\d{1,5}))?(?P<path>[/?][!"$-~]*)?'
 )
 _HOST: Final = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_UNFIT: Final = re.compile("[\0\ud800-\udfff]")
+"""What no program's argument can contain."""
 _EXPECT: Final = re.compile(r"(\d{3})(?:-(\d{3}))?")
 _KINDS: Final = ("tcp", "http", "exec", "gateway")
 _NO_NAMES: Final = "is neither an IP address nor localhost; names are not looked up, DNS may hang"
@@ -35,14 +36,6 @@ class WhenAllFail(enum.StrEnum):
 
     KEEP = "Keep"
     RELEASE = "Release"
-
-
-class Health(enum.StrEnum):
-    """What is known of a check's target."""
-
-    UNKNOWN = "unknown"
-    UP = "up"
-    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +69,8 @@ class Http:
     insecure: bool = False
 
     def __str__(self) -> str:
-        """Return the URL."""
-        return self.url
+        """Return the URL without its query, where tokens stand."""
+        return self.url.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +80,8 @@ class Exec:
     command: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return the command line for people."""
-        return "exec " + " ".join(self.command)
+        """Return the program without its arguments, where passwords stand."""
+        return f"exec {self.command[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,120 +129,6 @@ class Check:
         return f"health:{self.name}"
 
 
-# --- results to demotions ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a check now says: the demotion (0: none) and why, for people."""
-
-    amount: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckStatus:
-    """One check at one moment, for the status. Times are of the monotonic clock, None: not yet."""
-
-    name: str
-    target: str
-    health: Health
-    amount: int
-    flapping: bool
-    detail: str
-    since: float | None
-    checked: float | None
-    successes: int
-    failures: int
-    """Results in a row; one of both is 0."""
-
-
-class Monitor:
-    """Judges the results of one check: rise and fall, and flap damping.
-
-    Until the first verdict nothing is known, which is no demotion: the first success is enough to be up,
-    but it takes ``fall`` failures to be down. A flapping check stays demoted until it has been up without
-    a change for one window.
-    """
-
-    def __init__(self, check: Check) -> None:
-        """Begin with nothing known."""
-        self.check = check
-        self.health = Health.UNKNOWN
-        self.flapping = False
-        self._flips: deque[float] = deque()
-        self._since: float | None = None
-        self._checked: float | None = None
-        self._detail = "not checked yet"
-        self._successes = self._failures = 0
-
-    def changed(self, check: Check) -> Monitor:
-        """Return a monitor of the same check with other settings, which goes on from where this one is."""
-        result = copy.copy(self)
-        result.check = check
-        result._flips = self._flips.copy()  # noqa: SLF001 (of the same class)
-        result._successes = result._failures = 0  # noqa: SLF001
-        return result
-
-    @property
-    def amount(self) -> int:
-        """The demotion now, 0 for none."""
-        return self.check.demotion if self.flapping or self.health is Health.DOWN else 0
-
-    def result(self, ok: bool, detail: str, now: float) -> Verdict | None:  # noqa: FBT001 (what it is about)
-        """Take in one result; return the new verdict, None when it is the old one."""
-        before = self.health, self.flapping
-        self._detail, self._checked = detail, now
-        self._successes, self._failures = (self._successes + 1, 0) if ok else (0, self._failures + 1)
-        if self.health is not Health.UP and self._successes >= self._needed():
-            self._turn(Health.UP, now)
-        elif self.health is not Health.DOWN and self._failures >= self.check.fall:
-            self._turn(Health.DOWN, now)
-        self._damp(now)
-        return None if before == (self.health, self.flapping) else self.verdict()
-
-    def _needed(self) -> int:
-        return 1 if self.health is Health.UNKNOWN else self.check.rise
-
-    def _turn(self, health: Health, now: float) -> None:
-        if self.health is not Health.UNKNOWN:
-            self._flips.append(now)
-        self.health, self._since = health, now
-
-    def _damp(self, now: float) -> None:
-        while self._flips and now - self._flips[0] >= self.check.flap.window:
-            self._flips.popleft()
-        if len(self._flips) > self.check.flap.count:
-            self.flapping = True
-        elif not self._flips:
-            self.flapping = False
-
-    def verdict(self) -> Verdict:
-        """Return what the check says now."""
-        return Verdict(self.amount, self._text())
-
-    def _text(self) -> str:
-        if not self.flapping:
-            return self._detail
-        window = f"{self.check.flap.window:g} s"
-        return f"flapping, demoted until {window} without a change; now {self.health}: {self._detail}"
-
-    def snapshot(self) -> CheckStatus:
-        """Return everything that a status shows."""
-        return CheckStatus(
-            name=self.check.name,
-            target=str(self.check.target),
-            health=self.health,
-            amount=self.amount,
-            flapping=self.flapping,
-            detail=self._text(),
-            since=self._since,
-            checked=self._checked,
-            successes=self._successes,
-            failures=self._failures,
-        )
-
-
 # --- settings ---------------------------------------------------------------------------------------
 
 
@@ -278,12 +157,12 @@ def parse_when_all_fail(reader: Reader) -> WhenAllFail:
 
 
 def _check(reader: Reader) -> Check:
-    name = reader.text("name")
+    name, default = reader.text("name"), Check("", _NOTHING)
     if not _NAME.fullmatch(name):
         problem = "must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends"
         reader.fail("name", name or None, problem)
-    period = reader.seconds("period", Check.period, 0.1, 3600.0)
-    timeout = reader.seconds("timeout", min(Check.timeout, period), 0.05, 60.0)
+    period = reader.seconds("period", default.period, 0.1, 3600.0)
+    timeout = reader.seconds("timeout", min(default.timeout, period), 0.05, 60.0)
     if timeout > period:
         reader.fail("timeout", f"{timeout:g}s", f"is more than the period of {period:g}s")
     return Check(
@@ -291,17 +170,18 @@ def _check(reader: Reader) -> Check:
         target=_target(reader),
         period=period,
         timeout=timeout,
-        rise=reader.integer("rise", Check.rise, 1, 100),
-        fall=reader.integer("fall", Check.fall, 1, 100),
-        demotion=reader.integer("demotion", Check.demotion, 1, 254),
+        rise=reader.integer("rise", default.rise, 1, 100),
+        fall=reader.integer("fall", default.fall, 1, 100),
+        demotion=reader.integer("demotion", default.demotion, 1, 254),
         flap=_flap(reader.section("flap")),
     )
 
 
 def _flap(reader: Reader) -> Flap:
+    default = Flap()
     result = Flap(
-        count=reader.integer("count", Flap.count, 1, 100),
-        window=reader.seconds("window", Flap.window, 1.0, 86400.0),
+        count=reader.integer("count", default.count, 1, 100),
+        window=reader.seconds("window", default.window, 1.0, 86400.0),
     )
     reader.finish()
     return result
@@ -331,7 +211,7 @@ def _http(reader: Reader) -> Target:
     match = _URL.fullmatch(url)
     if match is None:
         problem = "is no URL such as http://127.0.0.1:8080/healthz, without user, fragment and blanks"
-        reader.fail("url", url or None, problem)
+        reader.fail("url", None if "@" in url else url or None, problem)
         return _NOTHING
     secure = match["scheme"] == "https"
     port = int(match["port"] or (443 if secure else 80))
@@ -345,7 +225,7 @@ def _http(reader: Reader) -> Target:
     return Http(
         url=url,
         secure=secure,
-        address=_host(reader, "url", match["host"].strip("[]"), url),
+        address=_host(reader, "url", match["host"].strip("[]")),
         port=port,
         target=path if path.startswith("/") else f"/{path}",
         host=host or url.split("/")[2].partition("?")[0],
@@ -368,8 +248,8 @@ def _exec(reader: Reader) -> Target:
     if not command or not command[0]:
         reader.fail("command", None, "is required: a list, the program and its arguments")
     for index, word in enumerate(command):
-        if not isinstance(word, str) or "\0" in word:
-            reader.fail(f"command[{index}]", word, "is not a text: put it into quotes")
+        if not isinstance(word, str) or _UNFIT.search(word):
+            reader.fail(f"command[{index}]", word, "is not a text that a program can be given")
     return Exec(tuple(str(word) for word in command))
 
 
@@ -382,11 +262,11 @@ def _gateway(reader: Reader) -> Target:
     return Gateway(address)
 
 
-def _host(reader: Reader, key: str, host: str, shown: Any = None) -> Address:
+def _host(reader: Reader, key: str, host: str) -> Address:
     """Return the address of a host; names other than localhost are refused."""
     address = _address("127.0.0.1" if host == "localhost" else host)
     if address is None or address.is_multicast or address.is_unspecified:
-        reader.fail(key, shown or host, _NO_NAMES)
+        reader.fail(key, host, _NO_NAMES)
         return IPv4Address(0)
     return address
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -150,8 +151,7 @@ class Control:
     async def start(self) -> None:
         """Bind, after removing a stale socket file. Raises OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        self._remove_stale()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(self._path))
         self._path.chmod(0o600 if self._gid is None else 0o660)
@@ -159,6 +159,17 @@ class Control:
             os.chown(self._path, -1, self._gid)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Client(self), sock=sock)
+
+    def _remove_stale(self) -> None:
+        """Remove the socket file that an earlier run left; one that answers belongs to a living carpd."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self._path))
+            except OSError:
+                with contextlib.suppress(FileNotFoundError):
+                    self._path.unlink()
+                return
+        raise OSError(errno.EADDRINUSE, "another carpd listens there", str(self._path))
 
     def admit(self, client: Client, sock: socket.socket) -> str:
         """Return why a client may not connect, empty when it may."""

@@ -80,7 +80,9 @@ _ONE_PASSWORD: Final[list[Schema]] = [_require("password"), _require("passwordFi
 INTERFACE: Final[Schema] = {
     "name": _text("The interface's name", pattern=r"^[^/\s:]{1,15}$"),
     "subnet": _text("The interface that has an address in this CIDR; auto: in the VIP's subnet", minLength=1),
-    "pattern": _text("The interface whose name fits, with the wildcards of a shell", minLength=1),
+    "pattern": _text(
+        "A name with the wildcards of a shell; of several the one in the VIP's subnet", minLength=1
+    ),
 }
 
 PREEMPT: Final = _section(
@@ -112,7 +114,9 @@ ANNOUNCE: Final = _section(
     {
         "count": _whole("Rounds after a takeover", 1, 100, default=c.AnnounceSettings().count),
         "interval": _seconds("Time between them", "0.05s to 60s", f"{c.AnnounceSettings().interval:g}s"),
-        "refresh": _seconds("Then one every so often", "0s (never) to 1h", f"{c.AnnounceSettings().refresh:g}s"),
+        "refresh": _seconds(
+            "Then one every so often", "0s (never) to 1h", f"{c.AnnounceSettings().refresh:g}s"
+        ),
     },
 )
 
@@ -131,9 +135,7 @@ SCRIPTS: Final = _section(
 _TIMING: Final = Timing(advbase=1, advskew=0, ratio=3)
 
 VHOST: Final[Schema] = {
-    "name": _text(
-        "Unique on the node", pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-    ),
+    "name": _text("Unique on the node", pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"),
     "vhid": _whole("Virtual host id, unique on its interface, equal on all members", 1, 255),
     "interface": {
         "description": "Where the addresses live: a name, or one of {name}, {subnet} and {pattern}",
@@ -157,14 +159,19 @@ VHOST: Final[Schema] = {
     "deadRatio": _whole("The master counts as gone after deadRatio x advbase", 1, 255, default=_TIMING.ratio),
     "preempt": PREEMPT,
     "transport": TRANSPORT,
-    "source": _text("IPv4 source of adverts; default: the interface's address in the VIP's subnet", pattern=_IP4),
-    "source6": _text("IPv6 source of adverts; default: the interface's link-local address", pattern=_IP6),
+    "source": _text(
+        "IPv4 source of adverts; default: the interface's address in the VIP's subnet, else its first",
+        pattern=_IP4,
+    ),
+    "source6": _text("IPv6 source of adverts; default as with source", pattern=_IP6),
     "announce": ANNOUNCE,
     "fencing": _choice("Lifetime: the kernel removes the addresses of a dead owner", c.Fencing.LIFETIME),
     "healthChecks": _list("Not supported by this version", {}, 0),
     "scripts": SCRIPTS,
     "manageAddresses": _flag("false: the scripts set the addresses, and there is no fence", default=True),
-    "firstClaimant": _flag("Claim at once when nobody is heard at start", default=False),
+    "firstClaimant": _flag(
+        "Claim at start without listening for a master first; for one member at most", default=False
+    ),
     "ignoreLinkState": _flag("Take part without carrier (ucarp -S)", default=False),
 }
 """Field -> its schema, in the order of the documentation."""

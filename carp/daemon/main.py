@@ -1,70 +1,106 @@
-"""`carp daemon`: run every vhost of a configuration file."""
+"""`carp daemon`: carpd, every vhost of a host in one process."""
 
 from __future__ import annotations
 
 import argparse
+import grp
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carp import logs
-from carp.core.errors import CarpError, ConfigErrors
+from carp.core.errors import CarpError, ConfigError, ConfigErrors
 from carp.daemon.configfile import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carp.core.config import VhostConfig
+    from carp.daemon.service import DaemonOptions
 
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT: Final = 2
+EXIT_FAILED: Final = 1
+STATE_DIR: Final = "/var/lib/carp"
+SOCKET: Final = "/run/carp/carpd.sock"
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `carp daemon`."""
     result = argparse.ArgumentParser(
         prog="carp daemon",
-        description="Share addresses with other hosts: run every vhost of a file in one process.",
-        epilog="TERM hands over and stops, USR1 logs each vhost's state, USR2 hands over and stays backup.",
+        description="Share addresses with other hosts: many vhosts in one process, from a file, from the "
+        "control socket, or from both.",
+        epilog="TERM hands over and stops, HUP reads the file again, USR1 logs each vhost's state, USR2 "
+        "hands over and stays backup.",
     )
-    result.add_argument("--config", required=True, metavar="FILE", help="YAML file with the list `vhosts`")
-    result.add_argument(
-        "--state-dir", default="/run/carp", metavar="DIR", help="runtime state (default %(default)s)"
-    )
-    result.add_argument(
-        "--release", action="store_true", help="on stop delete addresses even if nobody takes over"
-    )
-    result.add_argument("--check", action="store_true", help="only check the file")
-    result.add_argument("--json", action="store_true", help="log JSON lines")
-    result.add_argument("--debug", action="store_true", help="log more")
+    add = result.add_argument
+    add("--config", default="", metavar="FILE", help="YAML file with the list `vhosts`")
+    add("--state-dir", metavar="DIR", help=f"what a restart goes on from (default {STATE_DIR})")
+    add("--socket", metavar="PATH", help=f"control socket (default {SOCKET}; in --state-dir where given)")
+    add("--socket-uid", type=int, metavar="UID", help="user that may use the socket besides root")
+    add("--socket-group", metavar="GROUP", help="group that the socket belongs to, mode 0660")
+    add("--release", action="store_true", help="on stop delete addresses even if nobody takes over")
+    add("--check", action="store_true", help="only check the file")
+    add("--json", action="store_true", help="log JSON lines")
+    add("--debug", action="store_true", help="log more")
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon and return its exit code: 0 after a stop, 2 for bad input."""
-    options = parser().parse_args(argv)
+    given = parser().parse_args(argv)
     try:
-        configs, notes = load(options.config)
+        configs, notes = load(given.config) if given.config else ([], [])
+        options = _options(given)
     except ConfigErrors as errors:
         for error in errors.errors:
-            sys.stderr.write(f"carp daemon: {options.config}: {error}\n")
+            sys.stderr.write(f"carp daemon: {given.config}: {error}\n")
         return EXIT_BAD_INPUT
-    if options.check:
-        sys.stdout.write(f"{options.config}: {len(configs)} vhosts, no errors\n")
+    except ConfigError as error:
+        sys.stderr.write(f"carp daemon: {error}\n")
+        return EXIT_BAD_INPUT
+    if given.check:
+        sys.stdout.write(f"{given.config}: {len(configs)} vhosts, no errors\n")
         return 0
-    logs.setup(json=options.json, debug=options.debug, facility=None, daemon=False)
+    logs.setup(json=given.json, debug=given.debug, facility=None, daemon=False)
     for note in notes:
         logging.getLogger("carp").warning("%s", note)
     return _run(configs, options)
 
 
-def _run(configs: list[VhostConfig], options: argparse.Namespace) -> int:
-    from carp.run import RunOptions, run  # noqa: PLC0415 (checking a file needs no engine)
+def _options(given: argparse.Namespace) -> DaemonOptions:
+    from carp.daemon.service import DaemonOptions  # noqa: PLC0415 (imports the engine)
+
+    state_dir = given.state_dir or STATE_DIR
+    return DaemonOptions(
+        config=given.config,
+        state_dir=state_dir,
+        socket=given.socket or (f"{given.state_dir}/carpd.sock" if given.state_dir else SOCKET),
+        socket_uid=given.socket_uid,
+        socket_gid=None if given.socket_group is None else _gid(given.socket_group),
+        release=given.release,
+    )
+
+
+def _gid(name: str) -> int:
+    """Return a group's number. Raises ConfigError."""
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        field = "--socket-group"
+        raise ConfigError(field, name, "is no group here") from None
+
+
+def _run(configs: list[VhostConfig], options: DaemonOptions) -> int:
+    from carp.daemon.service import serve  # noqa: PLC0415 (imports the engine)
 
     try:
-        return run(configs, RunOptions(options.state_dir, release=options.release, strict=False))
+        return serve(configs, options)
     except CarpError as error:
         sys.stderr.write(f"carp daemon: {error}\n")
         return EXIT_BAD_INPUT
     except OSError as error:
-        sys.stderr.write(f"carp daemon: {error}\n")
-        return 1
+        name = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"carp daemon: {name}{os.strerror(error.errno or 0)}\n")
+        return EXIT_FAILED

@@ -82,7 +82,7 @@ class Server:
     def __init__(
         self, listener: socket.socket, endpoint: Endpoint, render: Callable[[], Iterable[str]]
     ) -> None:
-        """Accept on ``listener``; ``render`` is asked once for each scrape, each item is a turn of the loop."""
+        """Accept on ``listener``; ``render`` is asked once a scrape, each item it yields is one turn."""
         self.endpoint = endpoint
         self._listener = listener
         self._render = render
@@ -159,15 +159,15 @@ class Server:
         loop = asyncio.get_running_loop()
         async with self._making:
             await asyncio.sleep(self._free_at - loop.time())
-            busy = 0.0
+            busy, began = 0.0, loop.time()
             slices = []
-            began = loop.time()
             for text in self._render():
                 slices.append(text.encode())
                 busy += loop.time() - began
                 await asyncio.sleep(0)
                 began = loop.time()
-            self._free_at = began + PAUSE * busy
+            busy += loop.time() - began
+            self._free_at = loop.time() + PAUSE * busy
             return b"".join(slices)
 
 

@@ -26,16 +26,19 @@ Overlaps = dict[str, list[float]]
 
 
 def overlaps(contender: Contender, kills: int, stops: int, linger: float) -> Overlaps:
-    """Return the seconds with two owners of each kill and each stop; all phases of the interval."""
+    """Return the seconds with two owners of each kill and each stop, on all phases of the interval.
+
+    ``idle`` is the number of takeovers that no fault explains (in the logs of ours).
+    """
     with team(contender, Load()) as group, group.prober(interval_ms=10.0, arp_ms=3.0) as prober:
         group.begin(prober)
         for _ in range(stops):
             _stop(group, prober)
         for left in reversed(range(kills)):
             _kill(group, prober, linger, restart=left > 0)
-        found: Overlaps = {"kill": [], "stop": []}
+        found: Overlaps = {"kill": [], "stop": [], "idle": [group.takeovers() - 1.0 - kills - stops]}
         for mark, summary in prober.stop().per_mark():
-            if mark.label in found:
+            if mark.label in ("kill", "stop"):
                 found[mark.label].append(summary.two_owners.total_s)
         return found
 
@@ -82,4 +85,6 @@ def run(*, quick: bool) -> list[Figure]:
                 {name: max(theirs[name][key]) for name in PEERS}, {"carp": runs}, note,
             )
         )  # fmt: skip
+    idle = [value for found in ours.values() for value in found["idle"]]
+    figures.append(Figure("kill", "takeovers beside those", "times", sum(map(abs, idle)), 0.0))
     return figures

@@ -41,7 +41,8 @@ def test_killed_while_handing_over(lab: Lab, seed: int) -> Measured:
 @beside
 def test_late_restart(lab: Lab, pause: float) -> Measured:
     """An owner killed and started again at any time up to its successor's claim never makes two owners, and
-    soon there is one."""
+    soon there is one.
+    """
     one, two = lab.pair()
     with lab.prober() as prober:
         prober.wait_owner(lab.node("n1"), 5)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beside import Measured, beside, labs
-from nodefix import VIP, Lab, add, addresses, delete, first, found, holds, idle, vhost, wait_until
+from nodefix import VIP, Lab, add, addresses, delete, first, found, holds, idle, in_time, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -27,7 +27,7 @@ def test_sigterm_loses_nothing(lab: Lab) -> Measured:
         result = prober.stop()
     assert "MASTER" == two.state()
     assert 0 == result.summary.lost
-    assert result.summary.two_owners.longest_s < 0.3
+    in_time(result.summary.two_owners.longest_s, 0.2)
     assert not holds(lab.node("n1"))
     return {"lost": 0, "exit_s": took, "two_owners_s": result.summary.two_owners.total_s}
 
@@ -89,7 +89,7 @@ def test_sigterm_alone_leaves_a_lease(lab: Lab) -> Measured:
     assert (112, True) == (left.proto, 0 < left.valid <= 2)
     wait_until(lambda: not holds(lab.node("n1")), 5, "the kernel removes it", one)
     gone = time.monotonic() - ended
-    assert gone < 2 + 1.15 + 0.1
+    in_time(gone, 2 + 1.15 + 0.1)
     return {"gone_after_s": gone}
 
 
@@ -112,7 +112,7 @@ def test_second_sigterm_is_impatient(lab: Lab) -> Measured:
     begin = time.monotonic()
     assert 0 == one.term()
     took = time.monotonic() - begin
-    assert took < 1.0
+    in_time(took, 0.5)
     assert not holds(lab.node("n1"))
     return {"exit_s": took}
 
@@ -135,7 +135,8 @@ def test_bow_out_staggers_backups(lab: Lab) -> Measured:
         answer = next(f for f in sniffer.adverts("10.99.0.3"))
     assert [0, 1, 0] == [len(e.events("state", since=m)) for e, m in zip(others, marks, strict=True)]
     assert 0 == result.summary.lost
-    assert 0.015 < answer.at - bow_out.at < 0.12
+    assert answer.at - bow_out.at > 0.015
+    in_time(answer.at - bow_out.at, 0.1)
     return {"answer_after_ms": (answer.at - bow_out.at) * 1000}
 
 
@@ -152,10 +153,13 @@ def test_restart_resumes(lab: Lab, how: str) -> Measured:
                 one.kill()
             else:
                 assert 0 == one.term()
+            ended = time.monotonic()
             idle(pause)
             before = one.count
             one.start()
-            assert "lease-resumed" == one.wait_event("state", 5, since=before)["cause"]
+            cause = one.wait_event("state", 5, since=before)["cause"]
+            in_time(time.monotonic() - ended, 1.45)  # else the machine is too slow to show anything
+            assert "lease-resumed" == cause
             wait_until(lambda: sniffer.adverts(since=one.started_at), 5, "an advert", one)
             resumed.append(round(1000 * (sniffer.adverts(since=one.started_at)[0].at - one.started_at)))
             idle(0.8)
@@ -173,10 +177,13 @@ def test_restart_resumes_beside_a_backup(lab: Lab) -> None:
     with lab.prober() as prober:
         prober.wait_owner(lab.node("n1"), 5)
         one.kill()
+        killed = time.monotonic()
         idle(0.4)
-        one.start().wait_text("resuming as master")
+        one.start().wait_state("MASTER")
+        in_time(time.monotonic() - killed, 1.45)
         idle(4)
         result = prober.stop()
+    assert "resuming as master" in one.text
     assert [] == two.events("state", since=before)
     assert 0 == result.summary.lost
     assert 0 == result.summary.two_owners.total_s
@@ -251,8 +258,8 @@ def test_two_processes_share_an_interface(lab: Lab) -> None:
     assert {VIP, "10.99.0.253"} <= lab.node("n1").held()
     one.kill()
     other.kill()
-    other.start().wait_text("resuming as master")
-    one.start().wait_text("resuming as master")
+    other.start().master()
+    one.start().master()
     idle(2.5)
     assert {VIP, "10.99.0.253"} <= lab.node("n1").held()
     assert ("MASTER", "MASTER") == (one.state(), other.state())

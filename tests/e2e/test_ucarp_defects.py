@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from beside import Measured, beside, labs
-from nodefix import Lab, first, holds, idle, run_ip, vhost, wait_until
+from nodefix import Lab, first, holds, idle, in_time, run_ip, vhost, wait_until
 
 if TYPE_CHECKING:
     from sniffer import Sniffer
@@ -42,7 +42,7 @@ def test_b01_slow_upscript_delays_no_advert(lab: Lab, sets_the_address: bool) ->
         idle(7)
         gap = longest_gap(sniffer, "10.99.0.1")
     # Without an address of ours there is no lease to renew, so it advertises once per interval.
-    assert gap < (1.2 if sets_the_address else 0.7)
+    in_time(gap, 1.2 if sets_the_address else 0.7)
     assert ("MASTER", "BACKUP") == (one.state(), two.state())
     return {"longest_gap_s": gap}
 
@@ -57,7 +57,7 @@ def test_b02_slow_downscript_keeps_no_address(lab: Lab) -> Measured:
         two.master(3)
         idle(2)
         result = prober.stop()
-    assert result.summary.two_owners.total_s < 0.3
+    in_time(result.summary.two_owners.total_s, 0.3)
     assert 0 == result.summary.lost
     return {"two_owners_s": result.summary.two_owners.total_s}
 
@@ -91,7 +91,7 @@ def test_b04_stops_without_a_carrier(lab: Lab) -> Measured:
     begin = time.monotonic()
     assert 0 == one.term()
     took = time.monotonic() - begin
-    assert took < 0.5
+    in_time(took, 0.5)
     return {"exit_s": took}
 
 
@@ -123,7 +123,7 @@ def test_b06_short_flap_costs_little(lab: Lab) -> Measured:
         idle(0.5)
         result = prober.stop()
     outage = max(o.duration_ms for o in result.summary.outages)
-    assert outage < 1200 + 2300 + 1000
+    in_time(outage, 1200 + 2300)
     assert "MASTER" == one.state()
     return {"outage_ms": outage}
 
@@ -156,7 +156,7 @@ def test_b08_wall_clock_steps_change_nothing(lab: Lab) -> None:
         idle(4)
         times = [frame.at for frame in sniffer.adverts("10.99.0.1")]
     assert len(times) >= 7, one.text
-    assert max(b - a for a, b in pairwise(times)) < 0.7
+    in_time(max(b - a for a, b in pairwise(times)), 0.7)
     assert "MASTER" == one.state()
 
 
@@ -183,7 +183,8 @@ def test_b10_takeover_is_punctual(lab: Lab) -> Measured:
         wait_until(lambda: sniffer.adverts("10.99.0.2"), 6, "the successor's advert")
         took = sniffer.adverts("10.99.0.2")[0].at - sniffer.adverts("10.99.0.1")[-1].at
     nominal = DEAD + 20 / 256
-    assert nominal - 0.001 < took < nominal + 0.15
+    assert took > nominal - 0.001
+    in_time(took, nominal + 0.03)
     return {"late_ms": (took - nominal) * 1000}
 
 
@@ -208,5 +209,5 @@ def test_b12_killed_process_leaves_no_address(lab: Lab) -> Measured:
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)
     one.kill()
     took = wait_until(lambda: not holds(lab.node("n1")), 5, "the kernel removes it", one)
-    assert took < 2 + 1.15 + 0.1
+    in_time(took, 2 + 1.15 + 0.1)
     return {"gone_after_s": took}

@@ -45,6 +45,10 @@ def first(name: str = "web", **changes: Any) -> dict[str, Any]:
     return vhost(name, firstClaimant=True, **changes)
 
 
+class LateError(AssertionError):
+    """Something took longer than it should; beside other labs that may be their fault."""
+
+
 class Program:
     """A program on a node, with everything that it has printed over all its starts."""
 
@@ -372,9 +376,16 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, *logs
         if time.monotonic() - start > seconds:
             tails = "".join(f"\n--- {log.node.name}\n{log.text[-3000:]}" for log in logs)
             msg = f"not within {seconds} s: {what}{tails}"
-            raise AssertionError(msg)
+            raise LateError(msg)
         time.sleep(0.005)
     return time.monotonic() - start
+
+
+def in_time(taken: float, bound: float) -> None:
+    """Assert that something took less than it may."""
+    if taken >= bound:
+        msg = f"took {taken:.4f}, not less than {bound:.4f}"
+        raise LateError(msg)
 
 
 def idle(seconds: float) -> None:

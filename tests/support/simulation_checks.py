@@ -13,7 +13,7 @@ from carp.core.errors import DropReason
 from carp.core.seal import newer
 from carp.core.transitions import Cause, State
 from simulation_host import Host
-from simulation_world import MAX_DELAY, Violation, World
+from simulation_world import MAX_DELAY, QUIET_DELAY, Violation, World
 
 if TYPE_CHECKING:
     from carp.core import events as ev
@@ -28,6 +28,8 @@ KERNEL_TAIL: Final = 1.15
 JITTER: Final = 0.08
 STAGGER: Final = 0.255
 LEASE_TAIL: Final = 1.2
+MAX_LOST_IN_A_ROW: Final = 3
+"""Takeover adverts that a second claimant misses, one after the other, at 5 % loss."""
 HANDOVER: Final = 1.6
 """s until an unanswered bow-out is given up."""
 
@@ -46,6 +48,8 @@ class Facts:
         self.drops: Counter[DropReason] = Counter()
         self.adverts_heard = 0
         self.causes: dict[int, Cause] = {}
+        self.failed_claims: dict[int, float] = {}
+        """When a member whose claim failed waits for the next as others do."""
         self.settle = 20.0
         self.cluster_dead_time = 0.0
         self.lifetime = 1
@@ -143,7 +147,7 @@ class BoundedOverlap:
         self._facts = facts
         self.enabled = True
         self._claimed_at: dict[int, float] = {}
-        self._open: dict[tuple[int, int], tuple[float, float, bool, str, int]] = {}
+        self._open: dict[tuple[int, int], tuple[float, float, bool, str, int, bool]] = {}
         self.longest = 0.0
 
     def address_on(self, node: Node) -> None:
@@ -157,7 +161,8 @@ class BoundedOverlap:
                 allowed, why = self._allowed(other, node)
                 bounded = facts.world.now - facts.cut_at > facts.cluster_dead_time + 4.0
                 pair = other.index, node.index
-                self._open[pair] = facts.world.now, allowed, bounded, why, facts.lost(pair)
+                twins = self._twins(other, node)
+                self._open[pair] = facts.world.now, allowed, bounded, why, facts.lost(pair), twins
 
     def _allowed(self, old: Host, new: Host) -> tuple[float, str]:
         facts = self._facts
@@ -173,21 +178,24 @@ class BoundedOverlap:
         return allowed, f"{cause}, {missed} adverts missed"
 
     def _twins(self, old: Node, new: Node) -> bool:
-        """Whether two claimed within a packet's delay of each other."""
+        """Whether the later claimed before the earlier's takeover could be heard: under way or lost."""
         claims = self._claimed_at.get(old.index, 0.0), self._claimed_at.get(new.index, 0.0)
-        return abs(claims[1] - claims[0]) <= self._facts.world.network.max_delay
+        unheard = self._facts.heard.get((new.index, old.index), 0.0) < claims[0]
+        lost = MAX_LOST_IN_A_ROW if self._facts.world.network.max_delay > QUIET_DELAY else 0
+        longest = self._facts.world.network.max_delay + lost * self._facts.lifetime / 4
+        return claims[1] - claims[0] <= longest and (unheard or claims[1] == claims[0])
 
     def address_off(self, node: Node) -> None:
         """Measure the overlaps that end."""
         facts = self._facts
         for pair in [p for p in self._open if node.index in p]:
-            start, allowed, bounded, why, lost = self._open.pop(pair)
+            start, allowed, bounded, why, lost, twins = self._open.pop(pair)
             length = facts.world.now - start
             nodes = facts.world.network.nodes
             old, new = nodes[pair[0]], nodes[pair[1]]
-            if facts.world.now - start > 0 and self._twins(old, new):
+            if twins:
                 allowed += MAX_DELAY + (facts.lost(pair) - lost) * facts.lifetime / 4
-                if facts.fault_at >= start:
+                if facts.fault_at >= self._claimed_at.get(old.index, 0.0):
                     allowed += facts.lifetime + KERNEL_TAIL
             if not bounded or facts.cut_at >= start - facts.cluster_dead_time - 4.0:
                 continue
@@ -200,7 +208,8 @@ class SomebodyIsMaster:
     """A connected healthy member is never without a holder that it hears for longer than the bound.
 
     The bound: the longest dead time, plus jitter, stagger, a packet's delay, and the 1.2 s by which an
-    answered probe defers a first claim; it counts from the last fault.
+    answered probe defers a first claim; it counts from the last fault. A member whose claim failed waits
+    one dead time more.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -238,7 +247,7 @@ class SomebodyIsMaster:
             node = world.network.nodes[index]
             if not isinstance(node, Host) or not _is_healthy(node):
                 continue
-            start = max(since, facts.disturbed_at)
+            start = max(since, facts.disturbed_at, facts.failed_claims.get(index, 0.0))
             if world.now - start > self.bound():
                 facts.fail(f"(4) {node.name} is healthy and nobody holds the address for {world.now - start:.3f} s")
             again = min(again, start + self.bound() + 1e-6)
@@ -407,6 +416,8 @@ class Checks:
         if change.new is State.MASTER:
             self.facts.causes[host.index] = change.cause
             self.one_master.changed(host)
+        if change.cause is Cause.CLAIM_FAILED:
+            self.facts.failed_claims[host.index] = self.facts.world.now + self.facts.cluster_dead_time
 
     def disturbed(self, *, fault: bool = True, cut: bool = False) -> None:
         """A fault began or ended, or a planned change; ``cut``: it changes who hears whom."""

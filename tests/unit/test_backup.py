@@ -107,6 +107,20 @@ def test_preempt_is_staggered_by_skew() -> None:
     assert (pytest.approx(50 * STAGGER), "preempted") == _takes_over(line, station)
 
 
+def test_a_planned_takeover_is_not_put_off_by_the_next_advert() -> None:
+    """The stagger runs from the advert that gave the reason."""
+    line, station = _waiting(heard=(1, 200, 0), advskew=100, preempt={"mode": "Always"})
+    line.run(0.05)
+    line.hear(station, plain(config(), 1, 200), THEM)
+    assert (pytest.approx(0.05), "preempted") == _takes_over(line, station)
+
+
+def test_nothing_happens_before_its_time() -> None:
+    """A tick too early changes nothing."""
+    line, station = _waiting(advskew=1)
+    assert () == tuple(station.vhost.tick(line.now + 3.0))
+
+
 def test_preempt_after_counts_from_the_first_worse_advert() -> None:
     """With After 10 s it waits for an advert at least 10 s after the first of a worse master."""
     line, station = _waiting(heard=(1, 100, 0), preempt={"mode": "After", "after": "10s"})

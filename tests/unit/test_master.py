@@ -366,6 +366,14 @@ def test_a_stop_hands_over_without_a_gap() -> None:
     assert one.vhost.stopped
 
 
+def test_nothing_happens_before_its_time() -> None:
+    """A tick too early sends nothing, neither an advert nor a bow-out."""
+    line, station = master(config())
+    assert () == tuple(station.vhost.tick(line.now))
+    line.give(station, ev.StepDown())
+    assert () == tuple(station.vhost.tick(line.now + 0.05))
+
+
 def test_stepping_down_stays_backup_for_a_dead_time() -> None:
     """SIGUSR2: byte 4 is our demotion, and even with preempt Always it does not come straight back."""
     line, one, two = _pair(first={"preempt": {"mode": "Always"}})

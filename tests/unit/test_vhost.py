@@ -8,9 +8,10 @@ import pytest
 
 from carp.core import events as ev
 from carp.core.errors import DropReason, MisuseError
+from carp.core.timing import MAX_DEMOTION
 from carp.core.transitions import State
-from carp.core.vhost import MAX_DEMOTION, Vhost
-from pair import DEFAULTS, Station, Wire, address, backup, config, master, plain
+from carp.core.vhost import Vhost
+from pair import DEFAULTS, Station, Wire, address, backup, config, master, plain, sealed
 
 MASTER, BACKUP, INIT = State.MASTER, State.BACKUP, State.INIT
 US, THEM = "10.1.1.1", "10.1.1.2"
@@ -117,6 +118,24 @@ def test_an_added_address_rolled_out_node_by_node() -> None:
             line.give(station, ev.Reconfigure(config(**step, advskew=skew)))
             line.run(10.0)
             assert (MASTER, BACKUP) == (one.state, two.state)
+
+
+def test_a_master_whose_seal_lags_is_taught_while_we_listen() -> None:
+    """An old seal is dropped as a replay, and answered by a bow-out so that the master seals later."""
+    line, station = backup(config())
+    ahead = line.stamp() + 10 * 24 * 3600 * 256
+    line.hear(station, plain(config(password="hate")), THEM)
+    station.vhost.signer.seal.newest = ahead
+    station.forget()
+    dropped = ev.Dropped(DropReason.REPLAY)
+    effects = line.hear(station, sealed(config(), THEM, line.stamp()), THEM)
+    assert ["Dropped", "Send"] == _kinds(effects)
+    assert [(line.now, (255, 255, 0))] == station.sent
+    assert (dropped,) == line.hear(station, sealed(config(), THEM, line.stamp()), THEM)
+    line.run(1.0)
+    assert 2 == len(line.hear(station, sealed(config(), THEM, line.stamp()), THEM))
+    line.hear(station, sealed(config(), THEM, ahead + 99), THEM)
+    assert (dropped,) == line.hear(station, sealed(config(), THEM, line.stamp()), THEM)
 
 
 # --- links ------------------------------------------------------------------------------------------

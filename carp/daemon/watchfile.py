@@ -1,0 +1,77 @@
+"""Notice that files have changed, whatever changed them: an editor, a rename, a swapped symlink."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Mark: TypeAlias = tuple[object, ...]
+
+PERIOD: Final = 1.0
+"""s between two looks."""
+SETTLE: Final = 0.2
+"""s that a burst of changes may go on before it counts, as one."""
+
+
+class Watch:
+    """Calls ``changed`` in the running event loop within 2 s of a change of one of ``paths``, from now on.
+
+    A path may be a file, a folder (its entries count, hidden ones not), a symlink to either (what it leads
+    to counts: a Kubernetes ConfigMap changes by swapping the link ``..data``), or not there yet.
+
+    A thread looks: on a disk that hangs, `stat` hangs, and the election must go on. No inotify: it follows
+    neither swapped links nor network file systems, and a look costs 20 us.
+    """
+
+    def __init__(self, paths: Iterable[str], changed: Callable[[], None]) -> None:
+        """Start to watch; must be called in a running event loop."""
+        self._paths = tuple(map(Path, paths))
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._stopped = threading.Event()
+        # A daemon thread: one that hangs on a disk must not keep the process from ending.
+        threading.Thread(target=self._run, args=(self._look(),), name="watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more; no call comes after this."""
+        self._stopped.set()
+
+    def _run(self, seen: tuple[Mark, ...]) -> None:
+        while not self._stopped.wait(PERIOD):
+            if self._look() == seen:
+                continue
+            self._stopped.wait(SETTLE)
+            seen = self._look()
+            with suppress(RuntimeError):  # the loop has ended without stop()
+                self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if not self._stopped.is_set():
+            self._changed()
+
+    def _look(self) -> tuple[Mark, ...]:
+        return tuple(_mark(path) for path in self._paths)
+
+
+def _mark(path: Path) -> Mark:
+    """Return something that differs once the file, or anything in the folder, has changed."""
+    try:
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return _stamp(path)
+    return tuple((entry.name, *_stamp(entry)) for entry in entries)
+
+
+def _stamp(path: Path) -> Mark:
+    """Return what tells two states of a file apart: ctime too, as copies may keep mtime and size."""
+    try:
+        info = path.stat()
+    except OSError as error:
+        return (error.errno,)
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns

@@ -1,0 +1,277 @@
+"""A vhost's port to its interface."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from carp import announce
+from carp.core.wire import Advert, unpack
+from carp.links import Place
+from carp.segment import LinkPort, Segment
+from linkfix import NAME, End, cable
+from nsfix import ip, sysctl, wait_for
+from pair import address, config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carp.core.config import Vip, VhostConfig
+    from carp.fence import Fence
+
+__all__ = ["cable"]
+MAC = b"\2\0\0\0\0\1"
+US, US6 = address("10.1.1.1"), address("fd00::1")
+ADVERT = bytes.fromhex("212a000700010ca60123456789abcdef055c5da8911cf2a311659afb98e4e262b116747e")
+
+
+class _Fence:
+    """Notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.problems: list[str] = []
+
+    def hold(self, ifindex: int, vips: Sequence[Vip], lifetime: int | None, *, ceded: bool) -> str | None:
+        self.asked.append(("hold", ifindex, vips, lifetime, ceded))
+        return self.problems[0] if self.problems else None
+
+    def release(self, ifindex: int, vips: Sequence[Vip]) -> list[str]:
+        self.asked.append(("release", ifindex, vips))
+        return self.problems
+
+
+def _port(settings: VhostConfig, fence: _Fence | None = None) -> LinkPort:
+    return LinkPort(
+        settings,
+        cast("Fence", fence or _Fence()),
+        script=lambda _: None,
+        listen=lambda _: None,
+        remember=lambda: None,
+    )
+
+
+@contextlib.contextmanager
+def _segment(end: End) -> Iterator[Segment]:
+    with end.enter():
+        made = Segment(Place(end.ifindex, NAME, MAC, (US, US6)))
+        with contextlib.closing(made):
+            yield made
+
+
+@contextlib.contextmanager
+def _tap(end: End) -> Iterator[socket.socket]:
+    with end.enter():
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    with contextlib.closing(tap):
+        tap.bind((NAME, 3))
+        tap.setblocking(False)
+        yield tap
+
+
+def _frames(tap: socket.socket, count: int, wanted: Any) -> list[bytes]:
+    """Return the first frames that are wanted."""
+    found: list[bytes] = []
+
+    def enough() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame = tap.recv(2000)
+                if wanted(frame):
+                    found.append(frame)
+        return len(found) >= count
+
+    wait_for(enough)
+    return found
+
+
+def _is_carp(frame: bytes) -> bool:
+    return (frame[12:14], frame[23:24]) == (b"\x08\0", b"\x70") or (frame[12:14], frame[20:21]) == (
+        b"\x86\xdd",
+        b"\x70",
+    )
+
+
+def test_without_a_segment_everything_fails_with_a_reason() -> None:
+    """A vhost whose interface is away sends nothing and holds nothing."""
+    fence = _Fence()
+    port = _port(config(), fence)
+    assert -1 == port.ifindex
+    assert "no interface" == port.send([(US, ADVERT)])
+    assert "no interface" == port.hold(config().addresses, 2)
+    port.release(config().addresses)
+    port.announce(config().addresses)
+    port.probe(config().addresses)
+    assert [] == fence.asked
+
+
+def test_addresses_go_to_the_fence(caplog: pytest.LogCaptureFixture) -> None:
+    """With the interface's index; what cannot be deleted is logged with the vhost's name."""
+    fence = _Fence()
+    port = _port(config(), fence)
+    port.attach(Segment(Place(7, NAME, MAC, (US,))))
+    vips = config().addresses
+    assert port.hold(vips, 2) is None
+    assert port.hold(vips, 1, ceded=True) is None
+    fence.problems = ["address 10.1.1.252/32: Operation not permitted"]
+    assert fence.problems[0] == port.hold(vips, None)
+    port.release(vips)
+    expected = [("hold", 7, vips, 2, False), ("hold", 7, vips, 1, True), ("hold", 7, vips, None, False)]
+    assert [*expected, ("release", 7, vips)] == fence.asked
+    assert "ingress: cannot delete: address 10.1.1.252/32: Operation not permitted" in caplog.text
+    assert 7 == port.ifindex
+
+
+def test_scripts_and_floors_are_passed_on() -> None:
+    """The port starts the script and stores the seal's floor by what it was given."""
+    calls: list[object] = []
+    port = LinkPort(
+        config(),
+        cast("Fence", _Fence()),
+        script=calls.append,
+        listen=lambda _: None,
+        remember=lambda: calls.append("remember"),
+    )
+    port.script(up=True)
+    port.remember()
+    assert [True, "remember"] == calls
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("transport", "destinations"),
+    [
+        ({}, ["01005e000012", "333300000012"]),
+        ({"group": "224.0.0.99", "group6": "ff02::99"}, ["01005e000063", "333300000099"]),
+        ({"mode": "Unicast", "peers": ["10.1.1.2", "10.1.1.1", "fd00::2"]}, ["far", "far"]),
+        ({"mode": "Broadcast"}, ["ffffffffffff", "333300000012"]),
+    ],
+)
+def test_where_adverts_go(cable: tuple[End, End], transport: dict[str, Any], destinations: list[str]) -> None:
+    """To the group, to every peer but ourselves, or in an Ethernet broadcast (IPv4, as ucarp --nomcast)."""
+    near, far = cable
+    port = _port(config(addresses=["10.1.1.252", "fd00::252"], transport=transport))
+    far_mac = ip("-n", far.namespace, "-o", "link", "show", NAME).split("link/ether ")[1][:17]
+    with _segment(near) as segment, _tap(far) as tap:
+        port.attach(segment)
+        for _ in range(2):
+            assert port.send([(US, ADVERT), (US6, ADVERT)]) is None
+        frames = _frames(tap, 4, _is_carp)
+    expected = {far_mac.replace(":", "") if d == "far" else d for d in destinations}
+    assert expected == {frame[:6].hex() for frame in frames}
+    assert 4 == len(frames)
+    for frame in frames:
+        payload = frame[34:70] if frame[12:14] == b"\x08\0" else frame[54:90]
+        assert isinstance(unpack(payload), Advert)
+
+
+@pytest.mark.root
+def test_a_broadcast_is_a_correct_ip_packet(cable: tuple[End, End]) -> None:
+    """Own MAC, group address, TTL 255, a checksum that the receiving kernel accepts."""
+    near, far = cable
+    port = _port(config(transport={"mode": "Broadcast"}))
+    with _segment(near) as segment, _segment(far) as other:
+        port.attach(segment)
+        (receiver,) = other.join(config())
+        assert port.send([(US, ADVERT)]) is None
+        packets: list[Any] = []
+        wait_for(lambda: packets.extend(receiver.receive()) or packets)
+    assert (US, 255, ADVERT) == tuple(packets[0])
+
+
+@pytest.mark.root
+def test_new_settings_change_where_adverts_go(cable: tuple[End, End]) -> None:
+    """A port forgets its routes when its settings change."""
+    near, far = cable
+    port = _port(config())
+    with _segment(near) as segment, _tap(far) as tap:
+        port.attach(segment)
+        port.send([(US, ADVERT)])
+        port.reconfigure(config(transport={"group": "224.0.0.99"}))
+        port.send([(US, ADVERT)])
+        assert ["01005e000012", "01005e000063"] == [f[:6].hex() for f in _frames(tap, 2, _is_carp)]
+
+
+@pytest.mark.root
+def test_a_failed_send_names_the_interface(cable: tuple[End, End]) -> None:
+    """One line for the log."""
+    near, _ = cable
+    port = _port(config())
+    with _segment(near) as segment:
+        port.attach(segment)
+        ip("-n", near.namespace, "link", "set", NAME, "down")
+        assert str(port.send([(US, ADVERT)])).startswith("cannot send on c0: Network is")
+
+
+@pytest.mark.root
+def test_a_receiver_per_family_and_a_membership_per_group(cable: tuple[End, End]) -> None:
+    """The second vhost on an interface shares the sockets; unicast joins nothing."""
+    near, _ = cable
+    both = config(addresses=["10.1.1.252", "fd00::252"])
+    with _segment(near) as segment:
+        assert [4] == [
+            r.version for r in segment.join(config(transport={"mode": "Unicast", "peers": ["10.1.1.2"]}))
+        ]
+        assert "224.0.0.18" not in ip("-n", near.namespace, "maddr", "show", "dev", NAME)
+        assert [6] == [receiver.version for receiver in segment.join(both)]
+        assert [] == segment.join(both)
+        shown = ip("-n", near.namespace, "maddr", "show", "dev", NAME)
+        assert "224.0.0.18" in shown
+        assert "ff02::12" in shown
+
+
+@pytest.mark.root
+def test_announcements_and_probes(cable: tuple[End, End]) -> None:
+    """Gratuitous ARP as request and reply, one unsolicited NA; probes ask and make sure to hear answers."""
+    near, far = cable
+    asked: list[Segment] = []
+    settings = config(addresses=["10.1.1.252", "fd00::252"])
+    port = LinkPort(
+        settings,
+        cast("Fence", _Fence()),
+        script=lambda _: None,
+        listen=asked.append,
+        remember=lambda: None,
+    )
+    vip, vip6 = (a.ip for a in settings.addresses)
+    with _segment(near) as segment, _tap(far) as tap:
+        port.attach(segment)
+        port.announce(settings.addresses)
+        port.probe(settings.addresses)
+        frames = _frames(tap, 5, lambda f: f[6:12] == MAC)
+        assert [segment] == asked
+    expected = [
+        announce.gratuitous_arp(MAC, vip),
+        announce.gratuitous_arp(MAC, vip, reply=True),
+        announce.unsolicited_na(MAC, vip6, router=False),
+        announce.arp_probe(MAC, vip),
+        announce.nd_probe(MAC, vip6),
+    ]
+    assert expected == [frame[: len(e)] for frame, e in zip(frames, expected, strict=True)]
+
+
+@pytest.mark.root
+def test_an_announcement_that_cannot_leave_is_logged(
+    cable: tuple[End, End], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a warning with the vhost's name, never an exception."""
+    near, _ = cable
+    port = _port(config())
+    with _segment(near) as segment:
+        port.attach(segment)
+        ip("-n", near.namespace, "link", "set", NAME, "down")
+        port.announce(config().addresses)
+    assert "ingress: cannot announce on c0: Network is down" in caplog.text
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_a_router_says_so(cable: tuple[End, End], value: str) -> None:
+    """The router flag of announcements follows the interface's forwarding."""
+    near, _ = cable
+    sysctl(near.namespace, f"ipv6/conf/{NAME}/forwarding", value)
+    with _segment(near) as segment:
+        assert (value == "1") == segment.is_router
