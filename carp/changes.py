@@ -6,6 +6,7 @@ handed over first; one whose vhid or interface changes is handed over and starte
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from carp.engine import Engine
     from carp.slots import Slot
     from carp.state import Memory
+
+
+async def breathe() -> None:
+    """Let everything that is due run: long work goes in small steps between adverts."""
+    await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +50,17 @@ class Changes:
         """Return the source that a vhost belongs to."""
         return self._owners.get(name, "")
 
-    def apply(
+    async def apply(
         self, source: str, configs: Sequence[VhostConfig], *, keep: Iterable[str] = ()
     ) -> list[Outcome]:
         """Make ``configs`` the whole wanted set of a source; vhosts named in ``keep`` stay as they are.
 
-        The same set again changes nothing and sends nothing.
+        The same set again changes nothing and sends nothing. The election gets its turn between vhosts.
         """
         outcomes = []
         wanted = set(keep)
         for config in configs:
+            await breathe()
             problem = self._clash(source, config)
             if problem:
                 outcomes.append(Outcome(config.name, "refused", problem))
@@ -62,10 +69,11 @@ class Changes:
                 wanted.add(config.name)
                 outcomes.append(Outcome(config.name, self._put(source, config)))
         for name in [n for n, owner in self._owners.items() if owner == source and n not in wanted]:
+            await breathe()
             self._remove(name)
             outcomes.append(Outcome(name, "removed"))
-        if any(outcome.result in ("added", "changed") for outcome in outcomes):
-            self._engine.settle()
+        if any(outcome.result == "added" for outcome in outcomes):
+            self._engine.plan_settle()
         return outcomes
 
     def _clash(self, source: str, config: VhostConfig) -> str:
@@ -130,4 +138,4 @@ class Changes:
         self._engine.forget(self._engine.slots[name])
         if successor is not None:
             self._engine.add(successor, self._memory(successor))
-            self._engine.settle()
+            self._engine.plan_settle()

@@ -102,12 +102,14 @@ class Engine:
     def reconfigure(self, slot: Slot, config: VhostConfig) -> None:
         """Give a vhost new settings in place (same vhid, same interface selector)."""
         self._enter()
+        old = slot.config
         slot.port.reconfigure(config)
         self._deliver(slot.member, ev.Reconfigure(config))
         self._set_patience()
         slot.remember(self._clock)
         self._places.rejoin(slot)
-        self.settle()
+        if (old.families, old.source, old.source6) != (config.families, config.source, config.source6):
+            self.plan_settle()
 
     def forget(self, slot: Slot) -> None:
         """Drop a vhost that has stopped."""
@@ -253,7 +255,7 @@ class Engine:
                 continue
             slot.failed_at = None
             if slot.port.segment is None and not vhost.stopped:
-                self._plan_settle()
+                self.plan_settle()
             if now - slot.written_at > REWRITE_AFTER:
                 slot.remember(self._clock)
         for segment in self._places.segments.values():
@@ -341,7 +343,8 @@ class Engine:
         if segment.listener is not None:
             self._loop.remove_reader(segment.listener.fileno())
 
-    def _plan_settle(self) -> None:
+    def plan_settle(self) -> None:
+        """Have `settle` called soon, once."""
         if not self._settle_planned:
             self._settle_planned = True
             self._loop.call_soon(self.settle)
@@ -361,7 +364,7 @@ class Engine:
                 case _:
                     ifindex = None
             if waiting or ifindex is None or ifindex in self._places.segments:
-                self._plan_settle()
+                self.plan_settle()
         self._after_events()
 
     def _address_gone(self, ifindex: int, address: IPv4Address | IPv6Address) -> None:

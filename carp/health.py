@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from carp.core.auth import Address
-    from carp.core.health import Check
+    from carp.core.health import Check, Target
     from carp.core.health_monitor import CheckStatus
 
 log: Final = logging.getLogger("carp.health")
 SPREAD: Final = 1.0
 """s within which a check runs for the first time, at random; the period if that is less."""
 GRID: Final = 0.05
-"""s; checks run on this grid, so that hundreds of them share few wake-ups (design.md rule 8)."""
+"""s; cheap checks run on this grid, so that hundreds share few wake-ups (design.md rule 8). Programs and TLS
+take up to a ms of the loop each: those had better not come in a row."""
 STALL: Final = 0.1
 """s; a run that goes on for this much longer than its timeout shows that we stood still, not the target."""
 
@@ -172,10 +173,11 @@ class _Run:
         self.task.cancel()
 
     async def _repeat(self, phase: float) -> None:
-        period = self.monitor.check.period
+        check = self.monitor.check
+        period, grid = check.period, _grid(check.target)
         due = self._loop.time() + phase * min(period, SPREAD)
         while True:
-            await asyncio.sleep(math.ceil(due / GRID) * GRID - self._loop.time())
+            await asyncio.sleep(math.ceil(due / grid) * grid - self._loop.time())
             await self._once()
             late = self._loop.time() - due
             due += period * max(1, math.ceil(late / period))
@@ -207,14 +209,14 @@ class _Run:
         except probes.ProbeError as error:
             return False, str(error)
 
-    async def _probe(self, target: Tcp | Http | Exec | Gateway) -> str:
+    async def _probe(self, target: Target) -> str:
         match target:
             case Tcp():
                 return await probes.tcp(target)
             case Http(secure=False):
                 return await probes.http(target)
             case Http(insecure=insecure):
-                return await probes.https(target, await self._checks.context(insecure=insecure))
+                return await probes.http(target, await self._checks.context(insecure=insecure))
             case Gateway(address):
                 return await self._checks.asked(self._vhost.name, address)
             case Exec(command):
@@ -226,3 +228,7 @@ class _Run:
             raise probes.ProbeError("the program was killed and still hangs")
         self._process = probes.Process(command)
         return await probes.run(self._process)
+
+
+def _grid(target: Target) -> float:
+    return GRID / 50 if isinstance(target, Exec) or (isinstance(target, Http) and target.secure) else GRID

@@ -14,15 +14,18 @@ import signal
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from carp.core.errors import CarpError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Awaitable, Callable
 
     from carp.core.auth import Address
     from carp.core.health import Http, Tcp
+
+    T = TypeVar("T")
 
 # Close by RST: at ten checks a second TIME_WAIT would hold on to hundreds of ports.
 _NO_LINGER: Final = struct.pack("@ii", 1, 0)
@@ -41,32 +44,24 @@ async def tcp(target: Tcp) -> str:
     return "connected"
 
 
-async def http(target: Http) -> str:
-    """Ask by GET and look at the status line only."""
+async def http(target: Http, context: ssl.SSLContext | None = None) -> str:
+    """Ask by GET and look at the status line only; over TLS where there is a context.
+
+    Sockets of our own all the way: asyncio keeps a buffer of 256 KiB for each TLS connection.
+    """
     sock = await _connect(target.address, target.port)
     try:
-        sock.send(_request(target))  # a fresh socket's buffer takes it whole
-        line = await _status_line(sock)
+        if context is None:
+            sock.send(_request(target))  # a fresh socket's buffer takes it whole
+            line = await _read_line(lambda: _receive(sock))
+        else:
+            name = _without_port(target.host)
+            sock = secured = context.wrap_socket(sock, do_handshake_on_connect=False, server_hostname=name)
+            await _patiently(secured, secured.do_handshake)
+            await _patiently(secured, lambda: secured.send(_request(target)))
+            line = await _read_line(lambda: _patiently(secured, lambda: secured.recv(_MAX_LINE)))
     finally:
         sock.close()
-    return _judge(target, line)
-
-
-async def https(target: Http, context: ssl.SSLContext) -> str:
-    """Do the same over TLS; the certificate has to be for the Host header's name unless that is off."""
-    sock = await _connect(target.address, target.port)
-    # From here on the socket is the transport's, also when the handshake fails or is cancelled.
-    reader, writer = await asyncio.open_connection(
-        sock=sock, ssl=context, server_hostname=_without_port(target.host), limit=_MAX_LINE
-    )
-    try:
-        writer.write(_request(target))
-        line = b""
-        while b"\n" not in line and len(line) < _MAX_LINE and (more := await reader.read(_MAX_LINE)):
-            line += more
-    finally:
-        # Not a polite close: that one waits for the other side.
-        writer.transport.abort()
     return _judge(target, line)
 
 
@@ -74,10 +69,11 @@ def tls_context(*, insecure: bool) -> ssl.SSLContext:
     """Return a client's TLS settings. Reads the system's certificates, some 10 ms: call it in a thread."""
     import ssl  # noqa: PLC0415 (only who checks by https pays)
 
-    context = ssl.create_default_context()
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    if not insecure:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 
@@ -157,7 +153,7 @@ async def _connected(sock: socket.socket, where: tuple[str, int]) -> None:
         # On this host it is done by now, and asking again is cheaper than waiting for the loop.
         error = sock.connect_ex(where)
     if error in _IN_PROGRESS:
-        await _writable(sock)
+        await _ready(sock, write=True)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if not error and sock.getsockname() == sock.getpeername():
         # Nobody listens on a port of the ephemeral range, and the kernel chose the same for our own end.
@@ -166,14 +162,16 @@ async def _connected(sock: socket.socket, where: tuple[str, int]) -> None:
         raise OSError(error, os.strerror(error))
 
 
-async def _writable(sock: socket.socket) -> None:
+async def _ready(sock: socket.socket, *, write: bool = False) -> None:
+    """Wait until a socket can be read from, or written to."""
     loop = asyncio.get_running_loop()
+    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock.fileno(), _wake, ready)
+    add(sock.fileno(), _wake, ready)
     try:
         await ready
     finally:
-        loop.remove_writer(sock.fileno())
+        remove(sock.fileno())
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -181,10 +179,31 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _status_line(sock: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
+async def _receive(sock: socket.socket) -> bytes:
+    await _ready(sock)
+    return sock.recv(_MAX_LINE)
+
+
+async def _patiently(sock: ssl.SSLSocket, step: Callable[[], T]) -> T:
+    """Repeat a step of TLS each time the socket is ready, until it does not have to wait."""
+    import ssl  # noqa: PLC0415 (whoever has a context has loaded it)
+
+    while True:
+        try:
+            return step()
+        except ssl.SSLWantReadError:
+            await _ready(sock)
+        except ssl.SSLWantWriteError:
+            await _ready(sock, write=True)
+
+
+async def _read_line(receive: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Return what comes up to the first line's end, the end of everything, or far too much."""
     line = b""
-    while b"\n" not in line and len(line) < _MAX_LINE and (more := await loop.sock_recv(sock, _MAX_LINE)):
+    while b"\n" not in line and len(line) < _MAX_LINE:
+        more = await receive()
+        if not more:
+            break
         line += more
     return line
 

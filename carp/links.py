@@ -32,22 +32,31 @@ def _network(address: Addr) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network((address.address, address.prefixlen), strict=False)
 
 
-@dataclass(frozen=True, slots=True)
 class Inventory:
     """The links and addresses of this network namespace at one moment."""
 
-    links: Sequence[Link]
-    addresses: Sequence[Addr]
-    has_proto: bool = True
+    def __init__(self, links: Sequence[Link], addresses: Sequence[Addr], has_proto: bool) -> None:  # noqa: FBT001
+        """Sort the addresses once: hundreds of vhosts ask for them."""
+        self.links = links
+        self.ours: dict[int, list[Addr]] = {}
+        """Addresses that an engine of ours added, by interface."""
+        self._theirs: dict[int, list[Addr]] = {}
+        self._holders: dict[Address, Addr] = {}
+        for address in addresses:
+            if is_ours(address, has_proto=has_proto):
+                self.ours.setdefault(address.ifindex, []).append(address)
+            else:
+                self._theirs.setdefault(address.ifindex, []).append(address)
+                self._holders[address.address] = address
 
     def own(self, ifindex: int, config: VhostConfig) -> list[Addr]:
-        """Return the addresses of a link that no vhost put there."""
+        """Return the addresses of a link that are neither a vhost's nor this one's."""
         vips = {vip.ip for vip in config.addresses}
-        return [
-            a
-            for a in self.addresses
-            if a.ifindex == ifindex and a.address not in vips and not is_ours(a, has_proto=self.has_proto)
-        ]
+        return [a for a in self._theirs.get(ifindex, ()) if a.address not in vips]
+
+    def holder(self, address: Address) -> Addr | None:
+        """Return the address as somebody else configured it on this host, None if nobody did."""
+        return self._holders.get(address)
 
 
 def find_link(config: VhostConfig, inventory: Inventory) -> Link | str:
@@ -98,10 +107,10 @@ def resolve(config: VhostConfig, inventory: Inventory) -> Place | str:
 def _clash(config: VhostConfig, link: Link, inventory: Inventory) -> str | None:
     """Return why an address cannot be ours: somebody configured it on the host for good."""
     for vip in config.addresses:
-        for address in inventory.addresses:
-            if address.address == vip.ip and not is_ours(address, has_proto=inventory.has_proto):
-                where = "the interface's own" if address.ifindex == link.ifindex else "another interface's"
-                return f"address {vip.ip} is already {where} address on this host"
+        address = inventory.holder(vip.ip)
+        if address is not None:
+            where = "the interface's own" if address.ifindex == link.ifindex else "another interface's"
+            return f"address {vip.ip} is already {where} address on this host"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
 from carp.core.transitions import State
-from carp.fence import RESUME_GRACE, is_ours, lease_left
+from carp.fence import RESUME_GRACE, lease_left
 from carp.links import Inventory, Place, resolve
 from carp.netlink import supports_proto
 from carp.segment import LinkPort, Segment
@@ -178,11 +178,7 @@ class Places:
             self._runner.handle(slot.member, ev.LinkUp(place.sources))
             return
         vips = {vip.ip: vip for vip in config.addresses}
-        left = [
-            a
-            for a in inventory.addresses
-            if a.ifindex == place.ifindex and a.address in vips and is_ours(a, has_proto=self._has_proto)
-        ]
+        left = [a for a in inventory.ours.get(place.ifindex, ()) if a.address in vips]
         proven = slot.memory is not None and slot.memory.proves(config)
         if config.fenced and self._has_proto and proven and lease_left(config.addresses, left):
             log.info("%s: the kernel still holds our lease: resuming as master", config.name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from carp import __version__
-from carp.changes import Changes
+from carp.changes import Changes, breathe
 from carp.core import events as ev
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.schema import parse_vhost
@@ -86,6 +86,7 @@ class Service(Process):
         self._news: dict[Client, set[str]] = {}
         self._applying = asyncio.Lock()
         self._telling = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
         """Start with the file's vhosts and those that were accepted over the socket before."""
@@ -93,11 +94,11 @@ class Service(Process):
         self._settings = self._store.load() or Settings()
         if self._store.problem:
             log.warning("state: %s", self._store.problem)
-        self._report(self._changes.apply(FILE, self._configs))
-        configs, errors = self._parse(self._settings.vhosts)
+        self._report(await self._changes.apply(FILE, self._configs))
+        configs, errors = await self._parse(self._settings.vhosts)
         for error in errors:
             log.error("stored settings: %s", error)
-        self._report(self._changes.apply(SOCKET, configs))
+        self._report(await self._changes.apply(SOCKET, configs))
         self._stand_back()
         self._control = Control(
             self._daemon.socket, self._operation, uid=self._daemon.socket_uid, gid=self._daemon.socket_gid
@@ -113,22 +114,28 @@ class Service(Process):
         self._store.close()
 
     def reload(self) -> None:
-        """Read the file again; a bad one changes nothing and says so."""
+        """Read the file again, soon; a bad one changes nothing and says so."""
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
         if not self._daemon.config:
             return
-        try:
-            configs, notes = load(self._daemon.config)
-        except ConfigErrors as errors:
-            self._file_problem = str(errors)
-            for error in errors.errors:
-                log.error("%s: %s", self._daemon.config, error)  # noqa: TRY400 (not a bug)
-            log.error("%s: nothing changed", self._daemon.config)  # noqa: TRY400 (not a bug)
-            return
-        self._file_problem = ""
-        for note in notes:
-            log.warning("%s", note)
-        self._report(self._changes.apply(FILE, configs))
-        self._stand_back()
+        async with self._applying:
+            try:
+                configs, notes = await asyncio.to_thread(load, self._daemon.config)
+            except ConfigErrors as errors:
+                self._file_problem = str(errors)
+                for error in errors.errors:
+                    log.error("%s: %s", self._daemon.config, error)  # noqa: TRY400 (not a bug)
+                log.error("%s: nothing changed", self._daemon.config)  # noqa: TRY400 (not a bug)
+                return
+            self._file_problem = ""
+            for note in notes:
+                log.warning("%s", note)
+            self._report(await self._changes.apply(FILE, configs))
+            self._stand_back()
 
     def _report(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -137,12 +144,13 @@ class Service(Process):
             elif outcome.result != "unchanged":
                 log.info("%s: %s", outcome.name, outcome.result)
 
-    def _parse(
+    async def _parse(
         self, items: tuple[dict[str, Any], ...] | list[Any]
     ) -> tuple[list[VhostConfig], list[ConfigError]]:
         configs: list[VhostConfig] = []
         errors: list[ConfigError] = []
         for index, item in enumerate(items):
+            await breathe()
             try:
                 configs.append(parse_vhost(item, path=f"vhosts[{index}]"))
             except ConfigErrors as found:
@@ -216,8 +224,8 @@ class Service(Process):
             "interfaces": {segment.name: dict(segment.drops) for segment in self.engine.segments()},
         }
 
-    def _reloaded(self) -> dict[str, Any]:
-        self.reload()
+    async def _reloaded(self) -> dict[str, Any]:
+        await self._reload()
         if self._file_problem:
             raise RequestError(self._file_problem)
         return {}
@@ -242,9 +250,9 @@ class Service(Process):
         if uid == held.uid and generation < held.generation:
             msg = f"generation: {generation} is older than {held.generation} of the same object"
             raise RequestError(msg)
-        configs, errors = self._parse(items)
+        configs, errors = await self._parse(items)
         broken = {item.get("name") for item in items if isinstance(item, dict)} - {c.name for c in configs}
-        outcomes = self._changes.apply(SOCKET, configs, keep=[n for n in broken if isinstance(n, str)])
+        outcomes = await self._changes.apply(SOCKET, configs, keep=[n for n in broken if isinstance(n, str)])
         self._report([o for o in outcomes if o.problem or o.result != "unchanged"])
         kept = [item for item in held.vhosts if item.get("name") in broken]
         accepted = tuple([item for item in items if item.get("name") not in broken] + kept)

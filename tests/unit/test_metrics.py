@@ -225,7 +225,7 @@ def test_removed_vhost_disappears() -> None:
 
 
 def test_scrape_of_200_vhosts_costs_less_than_10_ms() -> None:
-    """The bound for the loop: 10 ms in all, no slice of more than 5; the best of ten runs counts."""
+    """10 ms of CPU time with the snapshots, no slice of more than 5; the best of 20 runs counts."""
     vhosts = [_vhost(f"vip-{n}", n + 1) for n in range(200)]
     metrics = Metrics(Log())
     for vhost in vhosts:
@@ -233,14 +233,13 @@ def test_scrape_of_200_vhosts_costs_less_than_10_ms() -> None:
         vhost.drops[DropReason.HMAC] = 1
         for cause in (Cause.LINK_UP, Cause.DEAD_TIME, Cause.BETTER_MASTER):
             metrics.saw(vhost, _change(cause))
-    view = _view(*vhosts, checks={"web": True})
     runs = []
-    for _ in range(10):
+    for _ in range(20):
         slices = []
-        began = time.perf_counter()
-        for text in metrics.render(view):
+        began = time.thread_time()
+        for text in metrics.render(_view(*vhosts, checks={"web": True})):
             text.encode()
-            now = time.perf_counter()
+            now = time.thread_time()
             slices.append(now - began)
             began = now
         runs.append((sum(slices), max(slices)))

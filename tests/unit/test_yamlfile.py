@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -11,6 +12,9 @@ import yaml
 from carp.core.errors import ConfigError
 from carp.daemon import yamlfile
 from carp.daemon.yamlfile import Document, FileError, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def _read(tmp_path: Path, text: str | bytes) -> Document:
@@ -26,12 +30,13 @@ def _error(tmp_path: Path, text: str | bytes) -> str:
 
 
 @pytest.fixture(params=["c", "python"])
-def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Read with libyaml, and as where PyYAML was built without it."""
     if request.param == "python":
         monkeypatch.delattr(yaml, "CSafeLoader")
     yamlfile._loader.cache_clear()
-    request.addfinalizer(yamlfile._loader.cache_clear)
+    yield
+    yamlfile._loader.cache_clear()
 
 
 @pytest.mark.usefixtures("_parser")
