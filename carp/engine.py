@@ -49,7 +49,7 @@ REVIVE_AFTER: Final = 1.0
 REWRITE_AFTER: Final = 240.0
 """s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
 since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
-HOUSEKEEPING: Final = 0.25
+HOUSEKEEPING: Final = 0.9
 """s between two looks at what may wait."""
 BURST: Final = 1000
 """Packets read from one socket before timers get their turn."""

@@ -48,14 +48,20 @@ class Backup:
         dead_time: float,
         extra: float = 0.0,
         hold: float = 0.0,
+        deaf: bool = False,
     ) -> None:
-        """``extra``: s added to the first dead time; ``hold``: s for which we do not preempt."""
+        """Arm the first dead time.
+
+        ``extra``: s added to it; ``hold``: s for which we do not preempt; ``deaf``: nor heed a bow-out in
+        that time, since our last claim failed and would only keep others from theirs.
+        """
         self.config = config
         self.heard_at = now
         self._chance = chance
         self._dead_time = dead_time
         self._dead_at = now + dead_time + extra
         self._hold_until = now + hold
+        self._deaf = deaf
         self._takeover: Takeover | None = None
         self._worse_since: float | None = None
         self.listening: Listening | None = None
@@ -115,7 +121,7 @@ class Backup:
 
     def hear_bow_out(self, advskew: int, source: Address, now: float, *, jitter: bool) -> None:
         """Take over from a master that goes, staggered by skew."""
-        if self._takeover is None:
+        if self._takeover is None and not (self._deaf and now < self._hold_until):
             self._plan(Cause.BOW_OUT, advskew, source, now, jitter=jitter)
 
     def _plan(self, cause: Cause, advskew: int, source: Address, now: float, *, jitter: bool) -> None:

@@ -32,7 +32,11 @@ class Others:
 
     def is_master(self, source: Address) -> bool:
         """Whether the master heard last sends from ``source``."""
-        return self.master is not None and source in self.master.sources
+        return source in self.sources()
+
+    def sources(self) -> tuple[Address, ...]:
+        """Return the sources of the master heard last, at most one per family."""
+        return () if self.master is None else self.master.sources
 
     def have_our_interval(self, *, besides_master: bool = False) -> bool:
         """Whether anybody, or anybody but the master, was heard with our interval and may act when we do."""

@@ -6,7 +6,12 @@ Times are 32-bit numbers of 1/256 s compared by serial arithmetic (design.md sec
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from carp.core.auth import Address
 
 MODULUS: Final = 1 << 32
 _HALF: Final = 1 << 31
@@ -90,3 +95,13 @@ class Seal:
         self.floors[source] = time
         self.newest = time if self.newest is None else latest(time, self.newest)
         return True
+
+    def raise_floors(self, sources: Iterable[Address], time: int) -> None:
+        """Believe nothing older than ``time`` from any source of a member: it said so over one of them.
+
+        A bow-out over one family must not be undone by an older advert that was under way over the other.
+        """
+        for source in sources:
+            floor = self.floors.get(source.packed)
+            if floor is None or newer(time, floor):
+                self.floors[source.packed] = time

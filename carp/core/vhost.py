@@ -186,12 +186,6 @@ class Vhost:
         self.lapses_at = NEVER
         return ev.Changed(old, self.state, cause, peer)
 
-    def _become_backup(self, now: float, *, extra: float = 0.0, hold: float = 0.0) -> Backup:
-        self.backup = Backup(
-            self.config, self._chance, now, dead_time=self.dead_time(), extra=extra, hold=hold
-        )
-        return self.backup
-
     def _link(self, event: ev.LinkUp | ev.LinkDown | ev.Resume, now: float) -> Sequence[Effect]:
         if isinstance(event, ev.LinkUp):
             return self._link_up(event.sources, now)
@@ -206,7 +200,8 @@ class Vhost:
             return ()
         self.reason = ""
         changed = self._change(Cause.LINK_UP, now)
-        self._become_backup(now).listen(now, self.header()[1])
+        self.backup = Backup(self.config, self._chance, now, dead_time=self.dead_time())
+        self.backup.listen(now, self.header()[1])
         first, self._started = not self._started, True
         if first and not self.config.scripts.neutral:
             return changed, ev.Script(up=False)
@@ -241,8 +236,12 @@ class Vhost:
         changed = self._change(cause, now, peer)
         if self.state is State.BACKUP:
             stepped_down = leaving is not None and leaving.purpose is Purpose.STEP_DOWN
-            holds = FAILED_CLAIM_HOLD if cause is Cause.CLAIM_FAILED else int(stepped_down)
-            self._become_backup(now, extra=extra, hold=holds * self.dead_time())
+            failed = cause is Cause.CLAIM_FAILED
+            holds = FAILED_CLAIM_HOLD if failed else int(stepped_down)
+            dead = self.dead_time()
+            self.backup = Backup(
+                self.config, self._chance, now, dead_time=dead, extra=extra, hold=holds * dead, deaf=failed
+            )
         if not was_master:
             return (changed,)
         release = (ev.Release(self.config.addresses),) if self.config.manage else ()
@@ -284,9 +283,11 @@ class Vhost:
         own = self.header()
         if advert.is_bow_out:
             # Only from the master heard last, and not when we are demoted more than a member of ours is.
-            worse = sealed and own[2] > advert.demotion
-            if self.others.is_master(source) and not worse:
-                backup.hear_bow_out(own[1], source, now, jitter=self.others.have_our_interval())
+            if not self.others.is_master(source) or (sealed and own[2] > advert.demotion):
+                return
+            if sealed:
+                self.signer.seal.raise_floors(self.others.sources(), advert.counter >> 32)
+            backup.hear_bow_out(own[1], source, now, jitter=self.others.have_our_interval())
             return
         self.others.note(advert, source, now, self.config.timing, sealed=sealed)
         others = self.others

@@ -115,17 +115,17 @@ class Metrics:
         if late is not None:
             self._lateness.observe(max(late, 0.0))
 
-    def heard(self, vhost: Vhost) -> None:
-        """Count an advert that was believed."""
-        self._tallies[vhost.config.name].received += 1
+    def heard(self, vhost: Vhost, rival_at: float | None) -> None:
+        """Count an advert that was believed.
 
-    def rivalled(self, vhost: Vhost, now: float) -> None:
-        """Take note of an ordinary advert that was believed by a master which is not bowing out.
-
-        Two of them within a dead time mean that there were two masters in between.
+        ``rival_at`` is the time of an ordinary one that was heard by a master which is not bowing out, else
+        None. Two of those within a dead time mean that there were two masters in between.
         """
         tally = self._tallies[vhost.config.name]
-        gap, tally.rival_at = now - tally.rival_at, now
+        tally.received += 1
+        if rival_at is None:
+            return
+        gap, tally.rival_at = rival_at - tally.rival_at, rival_at
         if gap <= vhost.dead_time():
             tally.dual_seconds += gap
 

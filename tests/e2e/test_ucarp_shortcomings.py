@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -156,6 +157,20 @@ def test_b20_failures_have_exit_codes(lab: Lab, words: list[str]) -> None:
     secret = str(lab.write("secret", PASSWORD))
     code, text = _try(lab, [secret if word == "PASS" else word for word in words])
     assert (2, 1) == (code, len(text.splitlines())), text
+
+
+@beside
+def test_b20_background(lab: Lab) -> None:
+    """With -B the command returns 0 once the vhost has started, and SIGTERM ends the process behind it."""
+    node = lab.node("n1")
+    secret = str(lab.write("secret", PASSWORD))
+    words = ["-B", "-i", "eth0", "-v", "42", "-a", VIP, "-o", secret, "-f", "none"]
+    assert (0, "") == _try(lab, [*words, "--state-dir", str(lab.folder / "state"), "--release"])
+    wait_until(lambda: holds(node), 8, "it holds the address")
+    (pid,) = node.namespace.pids()
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not node.namespace.pids(), 5, "it ends")
+    assert not holds(node)
 
 
 @pytest.mark.parametrize(

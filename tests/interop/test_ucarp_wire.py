@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
@@ -115,3 +116,25 @@ def test_kill_with_ucarp_as_successor(lab: Lab, seed: int) -> Measured:
     assert max(overlaps) <= 0.15
     assert theirs.running.poll() is None
     return {"two_owners_s": overlaps, "outages_ms": outages}
+
+
+@beside
+def test_stop_with_ucarp_as_successor(lab: Lab) -> Measured:
+    """Ours stopped for 5 s beside ucarp: together for at most 0.15 s, and it wakes up as a backup."""
+    ours = lab.carp("n1").start().master()
+    theirs = lab.ucarp("n2", "-k", "1").start().backup()
+    with lab.prober() as prober, lab.sniffer() as sniffer:
+        prober.wait_owner(lab.node("n1"), 5)
+        idle(2.5)
+        ours.stop()
+        theirs.master(6)
+        idle(2)
+        woken = time.monotonic()
+        ours.cont()
+        ours.backup(3)
+        idle(1)
+        assert [] == sniffer.adverts("10.99.0.1", since=woken)
+        result = prober.stop()
+    assert result.summary.two_owners.total_s <= 0.15
+    assert ("BACKUP", "MASTER") == (ours.state(), theirs.state())
+    return {"two_owners_s": result.summary.two_owners.total_s}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from nsfix import inside, ip, namespace, require_namespaces
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Iterator
 
 NAME = "c0"

@@ -357,7 +357,7 @@ class OneLivingMaster:
         world = facts.world
         if not (_is_plain_master(one) and _is_plain_master(other)) or not world.network.connected(one, other):
             return
-        if reigns != (_reign(one), _reign(other)):
+        if reigns != (_reign(one), _reign(other)) or one.send_error or other.send_error:
             return
         start = max(since, facts.disturbed_at)
         # The takeover's advert, one more after a fault, and each that was lost.
@@ -417,7 +417,15 @@ class Checks:
             self.facts.causes[host.index] = change.cause
             self.one_master.changed(host)
         if change.cause is Cause.CLAIM_FAILED:
-            self.facts.failed_claims[host.index] = self.facts.world.now + self.facts.cluster_dead_time
+            self._claim_failed(host)
+
+    def _claim_failed(self, host: Host) -> None:
+        """Let a member's first failed claim after a fault count as a fault: its advert has silenced others."""
+        facts = self.facts
+        last = facts.failed_claims.get(host.index, 0.0) - facts.cluster_dead_time
+        if last < facts.fault_at:
+            facts.disturbed_at = facts.world.now
+        facts.failed_claims[host.index] = facts.world.now + facts.cluster_dead_time
 
     def disturbed(self, *, fault: bool = True, cut: bool = False) -> None:
         """A fault began or ended, or a planned change; ``cut``: it changes who hears whom."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,15 +15,12 @@ from carp.core.vhost import Vhost
 from carp.daemon.metrics import LATENESS, STALLS, TABLE, Metrics, NodeView, VipView, docs_table
 from carp.daemon.registry import Kind
 
-if TYPE_CHECKING:
-    from carp.ports import Watcher
-
 SAMPLE = re.compile(r'(?P<name>\w+?)(?:\{(?P<labels>(?:\w+="(?:[^"\\\n]|\\.)*",?)*)\})? (?P<value>\S+)')
 DEAD_TIME = 3.2
 
 
 class Log:
-    """A watcher that keeps what it is told."""
+    """A watcher that keeps what it is told of what metrics hand on."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -142,7 +139,7 @@ def test_hooks_count_for_their_vhost() -> None:
     a, b, metrics = _vhost("a"), _vhost("b"), Metrics(Log())
     metrics.sent(a, 2, None)
     metrics.sent(a, 1, None)
-    metrics.heard(a)
+    metrics.heard(a, None)
     metrics.renewed(a)
     metrics.announced(a)
     metrics.send_failed(a, "no route")
@@ -165,7 +162,7 @@ def test_hooks_count_for_their_vhost() -> None:
 def test_what_is_counted_is_handed_on() -> None:
     """The watcher behind hears everything that every watcher is told."""
     log, vhost = Log(), _vhost()
-    metrics: Watcher = Metrics(log)
+    metrics = Metrics(log)
     packet: Any = object()
     metrics.saw(vhost, ev.Stopped())
     metrics.send_failed(vhost, "no route")
@@ -209,7 +206,7 @@ def test_dual_master_seconds_are_the_time_between_a_rivals_adverts(
     metrics, vhost = Metrics(Log()), _vhost()
     assert DEAD_TIME == pytest.approx(vhost.dead_time())
     for now in times:
-        metrics.rivalled(vhost, now)
+        metrics.heard(vhost, now)
     samples = _samples(metrics, _view(vhost))
     assert seconds == pytest.approx(float(samples['carp_dual_master_seconds_total{vip="a"}']))
 
@@ -217,7 +214,7 @@ def test_dual_master_seconds_are_the_time_between_a_rivals_adverts(
 def test_removed_vhost_disappears() -> None:
     """A vhost that is no more has no series, and one of its name later begins at zero."""
     metrics, vhost = Metrics(Log()), _vhost()
-    metrics.heard(vhost)
+    metrics.heard(vhost, None)
     assert not any('vip="a"' in key for key in _samples(metrics, _view()))
     metrics.forget("a")
     metrics.forget("never there")

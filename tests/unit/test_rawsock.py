@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import struct
+import subprocess
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import pytest
 from carp.rawsock import PEER_ERRORS, Packet, Receiver, Sender
 from linkfix import NAME, End, cable
 from nsfix import ip, wait_for
+from require import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,17 +161,13 @@ def test_a_send_that_cannot_leave_is_an_error(cable: tuple[End, End]) -> None:
 
 
 def test_a_dropping_egress_is_an_error(cable: tuple[End, End]) -> None:
-    """With IP_RECVERR a queueing discipline that drops shows, where sendto otherwise reports success."""
+    """With IP_RECVERR an egress filter that drops shows, where send otherwise reports success."""
     near, _ = cable
-    ip("-n", near.namespace, "link", "set", NAME, "txqueuelen", "100")
-    with near.enter():
-        import subprocess
-
-        subprocess.run(["tc", "qdisc", "add", "dev", NAME, "root", "pfifo", "limit", "0"], check=False)
-        subprocess.run(["tc", "qdisc", "replace", "dev", NAME, "root", "netem", "loss", "100%"], check=True)
-    with _sender(near, 4) as sender, pytest.raises(OSError, match="No buffer space"):
-        for _ in range(3):
-            sender.send(ADVERT)
+    rules = "table ip t { chain c { type filter hook output priority 0; ip protocol 112 drop; }; }"
+    require("nftables", shutil.which("nft") is not None, "the program nft is not installed")
+    subprocess.run(["ip", "netns", "exec", near.namespace, "nft", rules], check=True)
+    with _sender(near, 4) as sender, pytest.raises(OSError, match="Operation not permitted"):
+        sender.send(ADVERT)
 
 
 @pytest.mark.parametrize("version", [4, 6])

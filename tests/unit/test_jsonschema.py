@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import enum
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carp.core import config as c
+from carp.core import reader, schema
+from carp.core.errors import ConfigErrors
+from carp.core.reader import parse_duration
+from carp.core.schema import parse_vhost
+from carp.daemon import jsonschema
+from carp.daemon.configfile import parse
+from pair import DEFAULTS
+from tree import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SCHEMA = jsonschema.schema()
+TYPES: dict[str, Callable[[object], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+}
+
+
+def _valid(value: Any, rule: Any) -> bool:
+    """Judge a value by the keywords that the schema uses; an unknown keyword is an error here."""
+    if isinstance(rule, bool):
+        return rule
+    return all(_keyword(value, key, rule) for key in rule if key not in {"description", "default"})
+
+
+def _keyword(value: Any, key: str, rule: Any) -> bool:  # noqa: C901, PLR0911, PLR0912 (a table of keywords)
+    given = rule[key]
+    match key:
+        case "$ref":
+            return _valid(value, SCHEMA["$defs"][given.removeprefix("#/$defs/")])
+        case "type":
+            return TYPES[given](value)
+        case "enum":
+            return value in given
+        case "const":
+            return bool(value == given)
+        case "oneOf":
+            return 1 == sum(_valid(value, option) for option in given)
+        case "anyOf":
+            return any(_valid(value, option) for option in given)
+        case "if":
+            return _valid(value, rule.get("then" if _valid(value, given) else "else", True))
+        case "then" | "else":
+            return True
+        case "minimum" | "maximum":
+            number = TYPES["integer"](value)
+            return not number or (value >= given if key == "minimum" else value <= given)
+        case "minLength" | "maxLength" | "minItems" | "maxItems":
+            sized = isinstance(value, str if key.endswith("Length") else list)
+            return not sized or (len(value) >= given if key.startswith("min") else len(value) <= given)
+        case "pattern":
+            return not isinstance(value, str) or bool(re.search(given, value))
+        case "items":
+            return not isinstance(value, list) or all(_valid(item, given) for item in value)
+        case "required":
+            return not isinstance(value, dict) or set(given) <= set(value)
+        case "properties":
+            return not isinstance(value, dict) or all(_valid(value[k], given[k]) for k in given if k in value)
+        case "additionalProperties":
+            return not isinstance(value, dict) or set(value) <= set(rule["properties"])
+    raise AssertionError(key)
+
+
+def _parses(data: object) -> bool:
+    try:
+        parse_vhost(data, read_password=lambda path: b"love")
+    except ConfigErrors:
+        return False
+    return True
+
+
+FILE = {"password": None, "passwordFile": "/p"}
+
+EXAMPLES: list[tuple[bool, dict[str, Any]]] = [
+    (True, {}),
+    (True, FILE),
+    (False, {"passwordFile": "/p"}),
+    (False, {"password": None}),
+    (False, {"password": "x" * 20}),
+    (False, {"password": 42}),
+    (False, {"nmae": "x"}),
+    *[(True, {"name": name}) for name in ("a", "A.b_c-9", "x" * 63)],
+    *[(False, {"name": name}) for name in ("", "-a", "a-", "a/b", "x" * 64, 7, None)],
+    *[
+        (True, {"interface": i})
+        for i in ("eth0", {"name": "br-lan.7"}, {"subnet": "auto"}, {"pattern": "en*"})
+    ],
+    *[(True, {"interface": {"subnet": "10.1.1.0/24"}})],
+    *[(False, {"interface": i}) for i in ("", "a b", "x" * 16, 7, {}, {"name": "a", "subnet": "auto"}, None)],
+    (False, {"interface": {"name": "eth0", "vlan": 7}}),
+    *[(True, {"addresses": a}) for a in (["10.1.1.252/24"], ["2001:db8::252/64", "10.1.1.1"])],
+    *[(False, {"addresses": a}) for a in ([], "10.1.1.252", ["ingress"], [7], ["fe80::1%eth0"], None)],
+    (False, {"addresses": [f"10.1.1.{i}" for i in range(1, 18)]}),
+    (True, {"accept": [{"addresses": ["10.1.1.1"], "password": "x"}]}),
+    (True, {"accept": [{"addresses": ["10.1.1.1"], "passwordFile": "/p"}]}),
+    (False, {"accept": [{"addresses": ["10.1.1.1"]}]}),
+    (False, {"accept": [{"password": "x"}]}),
+    (False, {"accept": [{"addresses": ["10.1.1.1"], "password": "x", "vhid": 1}]}),
+    (False, {"accept": {"addresses": ["10.1.1.1"], "password": "x"}}),
+    (True, {"authentication": {"mode": "Sealed"}}),
+    (False, {"authentication": {"mode": "sealed"}}),
+    (True, {"advbase": 0, "advskew": 1}),
+    (True, {"advbase": 0, "advskew": 1, "authentication": {"mode": "Sealed"}}),
+    (False, {"advbase": 0}),
+    (False, {"advbase": 0, "advskew": 0}),
+    (False, {"advbase": 0, "advskew": 1, "authentication": {"mode": "Interoperable"}}),
+    (True, {"preempt": {"mode": "Always"}}),
+    (True, {"preempt": {"mode": "After", "after": "1m30s"}}),
+    (False, {"preempt": {"mode": "After"}}),
+    (False, {"preempt": {"mode": "Never", "after": "30s"}}),
+    (False, {"preempt": {"after": "30s"}}),
+    *[
+        (False, {"preempt": {"mode": "After", "after": after}})
+        for after in (30, "30", "30 s", "-1s", "1.s", "")
+    ],
+    (False, {"preempt": "Always"}),
+    (True, {"transport": {"mode": "Unicast", "peers": ["10.1.1.1", "2001:db8::1"]}}),
+    (True, {"transport": {"mode": "Broadcast", "group": "224.0.0.19", "group6": "ff02::13"}}),
+    (False, {"transport": {"mode": "Unicast"}}),
+    (False, {"transport": {"mode": "Unicast", "peers": []}}),
+    (False, {"transport": {"peers": ["10.1.1.1"]}}),
+    (False, {"transport": {"mode": "Unicast", "peers": ["10.1.1.1"] * 65}}),
+    (True, {"source": "10.1.1.1", "source6": "2001:db8::1"}),
+    (False, {"source": "2001:db8::1"}),
+    (False, {"source6": "eth0"}),
+    (True, {"announce": {"count": 1, "interval": "50ms", "refresh": "0s"}}),
+    (False, {"announce": {"count": 0}}),
+    (False, {"announce": []}),
+    *[(True, {"fencing": value}) for value in ("Lifetime", "Off")],
+    *[(False, {"fencing": value}) for value in ("Lease", "off", False)],
+    (True, {"scripts": {"up": "/u", "down": "", "argument": "x", "timeout": "5s", "neutral": True}}),
+    (False, {"scripts": {"up": ["/u"]}}),
+    (False, {"scripts": {"onExit": "yes"}}),
+    *[(True, {key: True}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
+    *[(False, {key: 1}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
+]
+
+
+@pytest.mark.parametrize(("sound", "changes"), EXAMPLES, ids=[json.dumps(c)[:60] for _, c in EXAMPLES])
+def test_schema_and_parser_agree(sound: bool, changes: dict[str, Any]) -> None:
+    """What the schema allows, the parser takes, and what it forbids, the parser refuses."""
+    data = {key: value for key, value in (DEFAULTS | changes).items() if value is not None}
+    assert (sound, sound) == (_parses(data), _valid(data, SCHEMA["$defs"]["vhost"]))
+
+
+def test_the_file_as_a_whole() -> None:
+    """The schema is that of the file: a mapping with the list `vhosts` and nothing else."""
+    assert _valid({"vhosts": [DEFAULTS]}, _file_rule())
+    assert 1 == len(parse({"vhosts": [DEFAULTS]})[0])
+    for wrong in ([], {"vhosts": {}}, {"vhosts": [{}]}, {"vhosts": [DEFAULTS], "vhost": []}):
+        assert not _valid(wrong, _file_rule())
+
+
+def _file_rule() -> dict[str, Any]:
+    return {key: rule for key, rule in SCHEMA.items() if key not in {"$schema", "$defs", "title"}}
+
+
+# --- what the parser asks for ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
+    """Return, by path, what the parser asks of each field: kind, default, limits."""
+    found: dict[str, tuple[Any, ...]] = {}
+
+    class Recorder(reader.Reader):
+        """A reader that takes notes."""
+
+        def raw(self, key: str) -> Any:
+            found.setdefault(self._name(key), ("raw",))
+            return super().raw(key)
+
+        def integer(self, key: str, default: int | None, low: int, high: int) -> int:
+            found[self._name(key)] = ("integer", default, low, high)
+            return super().integer(key, default, low, high)
+
+        def text(self, key: str, default: str = "", *, secret: bool = False) -> str:
+            found[self._name(key)] = ("string", default)
+            return super().text(key, default, secret=secret)
+
+        def flag(self, key: str, *, default: bool) -> bool:
+            found[self._name(key)] = ("boolean", default)
+            return super().flag(key, default=default)
+
+        def choice(self, key: str, default: Any) -> Any:
+            found[self._name(key)] = ("choice", default)
+            return super().choice(key, default)
+
+        def seconds(self, key: str, default: float, low: float, high: float) -> float:
+            found[self._name(key)] = ("seconds", default, low, high)
+            return super().seconds(key, default, low, high)
+
+        def sequence(self, key: str) -> list[Any]:
+            found[self._name(key)] = ("array",)
+            return super().sequence(key)
+
+        def section(self, key: str) -> reader.Reader:
+            found[self._name(key)] = ("object",)
+            return super().section(key)
+
+        def _name(self, key: str) -> str:
+            return re.sub(r"\[\d+\]", "[]", self.field(key))
+
+    for module in (reader, schema):
+        monkeypatch.setattr(module, "Reader", Recorder)
+    parse_vhost(DEFAULTS | {"accept": [{"addresses": ["10.1.1.1"], "password": "x"}]})
+    return found
+
+
+def _fields(properties: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each field of the table with its path."""
+    for key, rule in properties.items():
+        yield path + key, rule
+        for part in [rule, *rule.get("anyOf", [])]:
+            yield from _fields(part.get("properties", {}), f"{path}{key}.")
+        yield from _fields(rule.get("items", {}).get("properties", {}), f"{path}{key}[].")
+
+
+FIELDS = dict(_fields(jsonschema.VHOST))
+
+
+def test_every_field_is_in_the_schema(asked: dict[str, tuple[Any, ...]]) -> None:
+    """The parser asks for exactly the fields of the table."""
+    assert set(asked) == set(FIELDS)
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_type_default_and_limits_are_the_parsers(path: str, asked: dict[str, tuple[Any, ...]]) -> None:
+    """Each field's type, default, limits and choices are those that the parser goes by."""
+    rule = FIELDS[path]
+    match asked[path]:
+        case ("integer", default, low, high):
+            assert ("integer", low, high) == (rule["type"], rule["minimum"], rule["maximum"])
+            assert default == rule.get("default")
+        case ("choice", enum.StrEnum() as default):
+            assert [*type(default)] == rule["enum"]
+            assert default == rule["default"]
+        case ("seconds", default, low, high):
+            assert "#/$defs/duration" == rule["$ref"]
+            limits = [
+                float(parse_duration(text) or 0) for text in re.findall(r"[\d.]+[smh]", rule["description"])
+            ]
+            assert [low, high] == limits
+            assert default == parse_duration(rule.get("default", "0s"))
+        case ("raw",):
+            assert "interface" == path
+        case (kind, default) if path.startswith("transport.group"):
+            transport = c.Transport()
+            expected = transport.group6 if path.endswith("6") else transport.group4
+            assert (kind, default, str(expected)) == (rule["type"], "", rule["default"])
+        case (kind, default):
+            assert (kind, default) == (rule["type"], rule.get("default", ""))
+        case (kind,):
+            assert kind == rule["type"]
+
+
+def test_patterns_are_the_parsers() -> None:
+    """Names of vhosts and interfaces have the very patterns that the parser uses."""
+    assert f"^{schema._NAME.pattern}$" == FIELDS["name"]["pattern"]
+    assert f"^{schema._IFNAME.pattern}$" == FIELDS["interface.name"]["pattern"]
+
+
+def test_every_field_is_described() -> None:
+    """An editor has a sentence to show for each field."""
+    assert [] == [path for path, rule in FIELDS.items() if not rule.get("description")]
+
+
+def test_the_stored_schema_is_current() -> None:
+    """docs/carp.schema.json is what `carp check --schema` prints."""
+    stored = (ROOT / "docs" / "carp.schema.json").read_text(encoding="utf-8")
+    assert jsonschema.text() == stored, "run: carp check --schema > docs/carp.schema.json"
+    assert SCHEMA == json.loads(stored)
