@@ -28,8 +28,7 @@ log: Final = logging.getLogger("carp.health")
 SPREAD: Final = 1.0
 """s within which a check runs for the first time, at random; the period if that is less."""
 GRID: Final = 0.05
-"""s; cheap checks run on this grid, so that hundreds share few wake-ups (design.md rule 8). Programs and TLS
-take up to a ms of the loop each: those had better not come in a row."""
+"""s; cheap checks run on this grid, so that hundreds share few wake-ups (design.md rule 8)."""
 STALL: Final = 0.1
 """s; a run that goes on for this much longer than its timeout shows that we stood still, not the target."""
 
@@ -174,10 +173,11 @@ class _Run:
 
     async def _repeat(self, phase: float) -> None:
         check = self.monitor.check
-        period, grid = check.period, _grid(check.target)
+        period, costly = check.period, _is_costly(check.target)
         due = self._loop.time() + phase * min(period, SPREAD)
         while True:
-            await asyncio.sleep(math.ceil(due / grid) * grid - self._loop.time())
+            when = due if costly else math.ceil(due / GRID) * GRID
+            await asyncio.sleep(when - self._loop.time())
             await self._once()
             late = self._loop.time() - due
             due += period * max(1, math.ceil(late / period))
@@ -230,5 +230,6 @@ class _Run:
         return await probes.run(self._process)
 
 
-def _grid(target: Target) -> float:
-    return GRID / 50 if isinstance(target, Exec) or (isinstance(target, Http) and target.secure) else GRID
+def _is_costly(target: Target) -> bool:
+    """Whether a run takes up to a ms of the loop, as programs and TLS do: those must not come in a row."""
+    return isinstance(target, Exec) or (isinstance(target, Http) and target.secure)

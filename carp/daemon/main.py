@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--socket", metavar="PATH", help=f"control socket (default {SOCKET}; in --state-dir where given)")
     add("--socket-uid", type=int, metavar="UID", help="user that may use the socket besides root")
     add("--socket-group", metavar="GROUP", help="group that the socket belongs to, mode 0660")
+    add("--respawn", action="store_true", help="start again at once after a crash")
     add("--release", action="store_true", help="on stop delete addresses even if nobody takes over")
     add("--check", action="store_true", help="only check the file")
     add("--json", action="store_true", help="log JSON lines")
@@ -66,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.setup(json=given.json, debug=given.debug, facility=None, daemon=False)
     for note in notes:
         logging.getLogger("carp").warning("%s", note)
-    return _run(configs, options)
+    if not given.respawn:
+        return _run(configs, options)
+    from carp.daemon.respawn import supervise  # noqa: PLC0415 (only who asks for it)
+
+    return supervise(lambda: _run(configs, options))
 
 
 def _options(given: argparse.Namespace) -> DaemonOptions:

@@ -19,12 +19,15 @@ from carp.core import events as ev
 from carp.core.errors import DropReason
 from carp.core.transitions import Cause, State
 from carp.daemon.registry import Family, Histogram, Kind, Sample
+from carp.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from carp.core.master import Master
     from carp.core.snapshot import Snapshot
     from carp.core.vhost import Vhost
+    from carp.core.wire import Advert
     from carp.ports import Watcher
     from carp.rawsock import Packet
 
@@ -80,11 +83,11 @@ class Scrape:
     stalls: Histogram
 
 
-class Metrics:
-    """Counts what happens, and hands it on to ``watcher``."""
+class Metrics(Meter):
+    """Counts what happens: as the engine's meter, and as its watcher, which hands on to another one."""
 
     def __init__(self, watcher: Watcher) -> None:
-        """Begin at zero."""
+        """Begin at zero; ``watcher`` is told everything that a watcher is."""
         self._watcher = watcher
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._lateness = Histogram(LATENESS)
@@ -115,17 +118,17 @@ class Metrics:
         if late is not None:
             self._lateness.observe(max(late, 0.0))
 
-    def heard(self, vhost: Vhost, rival_at: float | None) -> None:
-        """Count an advert that was believed.
+    def heard(self, vhost: Vhost, master: Master | None, advert: Advert, now: float) -> None:
+        """Count an advert that was believed, and the time in which there were two masters.
 
-        ``rival_at`` is the time of an ordinary one that was heard by a master which is not bowing out, else
-        None. Two of those within a dead time mean that there were two masters in between.
+        Two ordinary adverts within a dead time, each heard by a master which is not bowing out, mean that
+        there were two in between.
         """
         tally = self._tallies[vhost.config.name]
         tally.received += 1
-        if rival_at is None:
+        if master is None or master.leaving is not None or advert.is_bow_out:
             return
-        gap, tally.rival_at = rival_at - tally.rival_at, rival_at
+        gap, tally.rival_at = now - tally.rival_at, now
         if gap <= vhost.dead_time():
             tally.dual_seconds += gap
 

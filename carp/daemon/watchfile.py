@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Watch:
 
     def __init__(self, paths: Iterable[str], changed: Callable[[], None]) -> None:
         """Start to watch; must be called in a running event loop."""
-        self._paths = tuple(map(Path, paths))
+        self._paths = tuple(paths)
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
@@ -59,19 +59,19 @@ class Watch:
         return tuple(_mark(path) for path in self._paths)
 
 
-def _mark(path: Path) -> Mark:
+def _mark(path: str) -> Mark:
     """Return something that differs once the file, or anything in the folder, has changed."""
     try:
-        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        names = os.listdir(path)  # noqa: PTH208 (Path objects cost more than the look)
     except OSError:
         return _stamp(path)
-    return tuple((entry.name, *_stamp(entry)) for entry in entries)
+    return tuple((name, *_stamp(f"{path}/{name}")) for name in sorted(names) if not name.startswith("."))
 
 
-def _stamp(path: Path) -> Mark:
+def _stamp(path: str) -> Mark:
     """Return what tells two states of a file apart: ctime too, as copies may keep mtime and size."""
     try:
-        info = path.stat()
+        info = os.stat(path)  # noqa: PTH116 (as above)
     except OSError as error:
         return (error.errno,)
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns

@@ -132,6 +132,17 @@ class Team:
 
         until(steady, 25.0, f"{self.contender.name}: a single owner")
 
+    def reunite(self, seat: Seat, prober: Prober) -> None:
+        """Mend a member's cable and wait until one owner is left and the client gets answers.
+
+        The client forgets who had the address: keepalived's winner does not announce itself again, and
+        the client would ask the loser for seconds.
+        """
+        self.lan.mend(seat.node)
+        self.settle(prober)
+        self.lan.client.popen(["ip", "neigh", "flush", "all"]).wait()
+        prober.wait_answering(5.0)
+
     def owner(self, prober: Prober) -> Seat:
         """Return the member that owns the address alone. Raises LabError when there is none for 3 s.
 

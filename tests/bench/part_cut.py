@@ -34,8 +34,7 @@ def outages(contender: Contender, load: Load, runs: int) -> list[float]:
             group.wait_owner(prober, group.other(owner))
             pause(0.2)
             prober.mark("mend")
-            group.lan.mend(owner.node)
-            group.settle(prober)
+            group.reunite(owner, prober)
         return [summary.outage_ms for summary in marked(prober, "cut")]
 
 

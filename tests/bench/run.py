@@ -111,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         sys.stderr.write(f"bench: {problem}\n")
         return 2
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     try:
         figures = _measure(names, quick=options.quick)
     except (KeyboardInterrupt, AbortedError):

@@ -161,7 +161,8 @@ def test_the_file_as_a_whole() -> None:
     """The schema is that of the file: a mapping with the list `vhosts` and nothing else."""
     assert _valid({"vhosts": [DEFAULTS]}, _file_rule())
     assert 1 == len(parse({"vhosts": [DEFAULTS]})[0])
-    for wrong in ([], {"vhosts": {}}, {"vhosts": [{}]}, {"vhosts": [DEFAULTS], "vhost": []}):
+    wrongs: list[Any] = [[], {"vhosts": {}}, {"vhosts": [{}]}, {"vhosts": [DEFAULTS], "vhost": []}]
+    for wrong in wrongs:
         assert not _valid(wrong, _file_rule())
 
 
@@ -172,53 +173,56 @@ def _file_rule() -> dict[str, Any]:
 # --- what the parser asks for ------------------------------------------------------------------------
 
 
+class _Recorder(reader.Reader):
+    """A reader that notes, by path, what is asked of each field: kind, default, limits."""
+
+    found: dict[str, tuple[Any, ...]]
+
+    def _note(self, key: str, *what: Any) -> None:
+        self.found[re.sub(r"\[\d+\]", "[]", self.field(key))] = what
+
+    def raw(self, key: str) -> Any:
+        if key == "interface":
+            self._note(key, "raw")
+        return super().raw(key)
+
+    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
+        self._note(key, "integer", default, low, high)
+        return super().integer(key, default, low, high)
+
+    def text(self, key: str, default: str = "", *, secret: bool = False) -> str:
+        self._note(key, "string", default)
+        return super().text(key, default, secret=secret)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        self._note(key, "boolean", default)
+        return super().flag(key, default=default)
+
+    def choice(self, key: str, default: Any) -> Any:
+        self._note(key, "choice", default)
+        return super().choice(key, default)
+
+    def seconds(self, key: str, default: float, low: float, high: float) -> float:
+        self._note(key, "seconds", default, low, high)
+        return super().seconds(key, default, low, high)
+
+    def sequence(self, key: str) -> list[Any]:
+        self._note(key, "array")
+        return super().sequence(key)
+
+    def section(self, key: str) -> reader.Reader:
+        self._note(key, "object")
+        return super().section(key)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
-    """Return, by path, what the parser asks of each field: kind, default, limits."""
-    found: dict[str, tuple[Any, ...]] = {}
-
-    class Recorder(reader.Reader):
-        """A reader that takes notes."""
-
-        def raw(self, key: str) -> Any:
-            found.setdefault(self._name(key), ("raw",))
-            return super().raw(key)
-
-        def integer(self, key: str, default: int | None, low: int, high: int) -> int:
-            found[self._name(key)] = ("integer", default, low, high)
-            return super().integer(key, default, low, high)
-
-        def text(self, key: str, default: str = "", *, secret: bool = False) -> str:
-            found[self._name(key)] = ("string", default)
-            return super().text(key, default, secret=secret)
-
-        def flag(self, key: str, *, default: bool) -> bool:
-            found[self._name(key)] = ("boolean", default)
-            return super().flag(key, default=default)
-
-        def choice(self, key: str, default: Any) -> Any:
-            found[self._name(key)] = ("choice", default)
-            return super().choice(key, default)
-
-        def seconds(self, key: str, default: float, low: float, high: float) -> float:
-            found[self._name(key)] = ("seconds", default, low, high)
-            return super().seconds(key, default, low, high)
-
-        def sequence(self, key: str) -> list[Any]:
-            found[self._name(key)] = ("array",)
-            return super().sequence(key)
-
-        def section(self, key: str) -> reader.Reader:
-            found[self._name(key)] = ("object",)
-            return super().section(key)
-
-        def _name(self, key: str) -> str:
-            return re.sub(r"\[\d+\]", "[]", self.field(key))
-
+    """Return what the parser asks of each field."""
+    _Recorder.found = {}
     for module in (reader, schema):
-        monkeypatch.setattr(module, "Reader", Recorder)
+        monkeypatch.setattr(module, "Reader", _Recorder)
     parse_vhost(DEFAULTS | {"accept": [{"addresses": ["10.1.1.1"], "password": "x"}]})
-    return found
+    return _Recorder.found
 
 
 def _fields(properties: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

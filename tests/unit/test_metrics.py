@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +14,15 @@ from carp.core.errors import DropReason
 from carp.core.schema import parse_vhost
 from carp.core.transitions import Cause, State
 from carp.core.vhost import Vhost
+from carp.core.wire import Advert
 from carp.daemon.metrics import LATENESS, STALLS, TABLE, Metrics, NodeView, VipView, docs_table
 from carp.daemon.registry import Kind
 
 SAMPLE = re.compile(r'(?P<name>\w+?)(?:\{(?P<labels>(?:\w+="(?:[^"\\\n]|\\.)*",?)*)\})? (?P<value>\S+)')
 DEAD_TIME = 3.2
+ADVERT = Advert(1, 1, 0, 0, 0, b"")
+REIGNING: Any = SimpleNamespace(leaving=None)
+LEAVING: Any = SimpleNamespace(leaving="somebody answers")
 
 
 class Log:
@@ -139,7 +145,7 @@ def test_hooks_count_for_their_vhost() -> None:
     a, b, metrics = _vhost("a"), _vhost("b"), Metrics(Log())
     metrics.sent(a, 2, None)
     metrics.sent(a, 1, None)
-    metrics.heard(a, None)
+    metrics.heard(a, None, ADVERT, 1.0)
     metrics.renewed(a)
     metrics.announced(a)
     metrics.send_failed(a, "no route")
@@ -206,15 +212,28 @@ def test_dual_master_seconds_are_the_time_between_a_rivals_adverts(
     metrics, vhost = Metrics(Log()), _vhost()
     assert DEAD_TIME == pytest.approx(vhost.dead_time())
     for now in times:
-        metrics.heard(vhost, now)
+        metrics.heard(vhost, REIGNING, ADVERT, now)
     samples = _samples(metrics, _view(vhost))
     assert seconds == pytest.approx(float(samples['carp_dual_master_seconds_total{vip="a"}']))
+
+
+def test_ordinary_life_is_no_dual_master() -> None:
+    """A backup hears a master, a master a bow-out, and who bows out hears a successor: none of it counts."""
+    metrics, vhost = Metrics(Log()), _vhost()
+    bow_out = replace(ADVERT, advbase=255, advskew=255)
+    for now in (10.0, 11.0, 12.0):
+        metrics.heard(vhost, None, ADVERT, now)
+        metrics.heard(vhost, REIGNING, bow_out, now)
+        metrics.heard(vhost, LEAVING, ADVERT, now)
+    samples = _samples(metrics, _view(vhost))
+    assert "0" == samples['carp_dual_master_seconds_total{vip="a"}']
+    assert "9" == samples['carp_adverts_received_total{vip="a"}']
 
 
 def test_removed_vhost_disappears() -> None:
     """A vhost that is no more has no series, and one of its name later begins at zero."""
     metrics, vhost = Metrics(Log()), _vhost()
-    metrics.heard(vhost, None)
+    metrics.heard(vhost, None, ADVERT, 1.0)
     assert not any('vip="a"' in key for key in _samples(metrics, _view()))
     metrics.forget("a")
     metrics.forget("never there")

@@ -1,0 +1,98 @@
+"""A tiny parent that starts a crashed carpd again at once, from memory, with nothing to load.
+
+The kernel still holds the leases for a second or two: a carpd that is back by then resumes as master, and
+nobody notices (design.md rule 3, resuming). A container runtime takes that second by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log: Final = logging.getLogger("carp.respawn")
+PASSED_ON: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+)
+FINAL: Final = frozenset({0, 2})
+"""Exit codes after which starting again is pointless: a wanted stop, bad input."""
+FREE_CRASHES: Final = 30
+"""Crashes within `WINDOW` that are answered at once; more are a fault that restarts do not mend."""
+WINDOW: Final = 60.0
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def supervise(work: Callable[[], int]) -> int:
+    """Run ``work`` in a child until it ends for good; return its exit code.
+
+    Signals are passed on. A child that crashes is started again within some milliseconds; after 30 crashes
+    in a minute after pauses that double up to 5 s. When the parent dies, the child hands over.
+    """
+    watched = PASSED_ON | {signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    pause = 0.0
+    crashes: deque[float] = deque(maxlen=FREE_CRASHES)
+    while True:
+        began = time.monotonic()
+        child = _start(work, watched)
+        code = _attend(child, watched)
+        if code in FINAL:
+            return code
+        now = time.monotonic()
+        lived = now - began
+        often = len(crashes) == FREE_CRASHES and now - crashes[0] < WINDOW
+        pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE) if often else 0.0
+        crashes.append(now)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        log.error("carpd ended by %s after %.1f s: starting it again in %.2f s", how, lived, pause)
+        if pause and _told_to_stop(pause):
+            return 0
+
+
+def _start(work: Callable[[], int], watched: frozenset[signal.Signals]) -> int:
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        code = work()
+    except BaseException:
+        log.exception("carpd")
+    finally:
+        os._exit(code)
+
+
+def _attend(child: int, watched: frozenset[signal.Signals]) -> int:
+    """Pass signals on until the child has ended; return its exit code, negative for a signal."""
+    while True:
+        number = signal.sigwait(watched)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _told_to_stop(seconds: float) -> bool:
+    """Wait; whether a signal to end came meanwhile."""
+    until = time.monotonic() + seconds
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+    while (left := until - time.monotonic()) > 0:
+        if signal.sigtimedwait(stops, left) is not None:
+            return True
+    return False
