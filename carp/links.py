@@ -38,25 +38,38 @@ class Inventory:
     def __init__(self, links: Sequence[Link], addresses: Sequence[Addr], has_proto: bool) -> None:  # noqa: FBT001
         """Sort the addresses once: hundreds of vhosts ask for them."""
         self.links = links
-        self.ours: dict[int, list[Addr]] = {}
-        """Addresses that an engine of ours added, by interface."""
-        self._theirs: dict[int, list[Addr]] = {}
-        self._holders: dict[Address, Addr] = {}
+        self._has_proto = has_proto
+        self._by_link: dict[int, list[Addr]] = {}
+        self._by_address: dict[Address, list[Addr]] = {}
         for address in addresses:
-            if is_ours(address, has_proto=has_proto):
-                self.ours.setdefault(address.ifindex, []).append(address)
-            else:
-                self._theirs.setdefault(address.ifindex, []).append(address)
-                self._holders[address.address] = address
+            self._by_link.setdefault(address.ifindex, []).append(address)
+            self._by_address.setdefault(address.address, []).append(address)
 
     def own(self, ifindex: int, config: VhostConfig) -> list[Addr]:
-        """Return the addresses of a link that are neither a vhost's nor this one's."""
+        """Return the addresses of a link that are neither another vhost's nor this one's.
+
+        Without IFA_PROTO another vhost's cannot be told from a host address by DHCP: they stay in.
+        """
         vips = {vip.ip for vip in config.addresses}
-        return [a for a in self._theirs.get(ifindex, ()) if a.address not in vips]
+        return [
+            a
+            for a in self._by_link.get(ifindex, ())
+            if a.address not in vips and not (self._has_proto and is_ours(a, has_proto=True))
+        ]
+
+    def left_behind(self, ifindex: int, config: VhostConfig) -> list[Addr]:
+        """Return the vhost's addresses on a link that an engine of ours put there."""
+        vips = {vip.ip for vip in config.addresses}
+        return [
+            a
+            for a in self._by_link.get(ifindex, ())
+            if a.address in vips and is_ours(a, has_proto=self._has_proto)
+        ]
 
     def holder(self, address: Address) -> Addr | None:
-        """Return the address as somebody else configured it on this host, None if nobody did."""
-        return self._holders.get(address)
+        """Return a vhost's address as somebody else configured it on this host, None if nobody did."""
+        found = self._by_address.get(address, ())
+        return next((a for a in found if not is_ours(a, has_proto=self._has_proto)), None)
 
 
 def find_link(config: VhostConfig, inventory: Inventory) -> Link | str:

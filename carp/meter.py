@@ -14,7 +14,7 @@ class Meter:
     """Counts what happens; this one counts nothing."""
 
     def sent(self, vhost: Vhost, count: int, late: float | None) -> None:
-        """Take note of a round of adverts; ``late``: s after it was due, None where no time was set for it."""
+        """Take note of a round of adverts; ``late``: s after it was due, None where no time was set."""
 
     def heard(self, vhost: Vhost, master: Master | None, advert: Advert, now: float) -> None:
         """Take note of an advert that was believed; ``master`` is what the vhost was as master before it."""

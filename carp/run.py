@@ -105,8 +105,9 @@ class Process:
         self.stop_wanted = asyncio.Event()
         self.hooks = Hooks(log)
         self.engine = Engine(self._watcher, self._script)
-        await self.begin()
+        # Before anything holds an address: from here on a signal means a handover.
         self._signals(asyncio.get_running_loop())
+        await self.begin()
         # A collection of everything imported so far would stop the election for some 10 ms.
         gc.collect()
         gc.freeze()

@@ -222,7 +222,8 @@ class LinkPort:
             for frame in frames:
                 self.segment.frames().send(frame)
         except OSError as error:
-            log.warning("%s: cannot announce on %s: %s", self.config.name, self.segment.name, error)
+            what = error.strerror or error
+            log.warning("%s: cannot announce on %s: %s", self.config.name, self.segment.name, what)
 
     def script(self, *, up: bool) -> None:
         """Start the up or down script; see `Port.script`."""

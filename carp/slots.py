@@ -178,7 +178,7 @@ class Places:
             self._runner.handle(slot.member, ev.LinkUp(place.sources))
             return
         vips = {vip.ip: vip for vip in config.addresses}
-        left = [a for a in inventory.ours.get(place.ifindex, ()) if a.address in vips]
+        left = inventory.left_behind(place.ifindex, config)
         proven = slot.memory is not None and slot.memory.proves(config)
         if config.fenced and self._has_proto and proven and lease_left(config.addresses, left):
             log.info("%s: the kernel still holds our lease: resuming as master", config.name)

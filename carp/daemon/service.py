@@ -90,23 +90,23 @@ class Service(Process):
 
     async def begin(self) -> None:
         """Start with the file's vhosts and those that were accepted over the socket before."""
-        self._changes = Changes(self.engine, self.memory)
-        self._settings = self._store.load() or Settings()
-        if self._store.problem:
-            log.warning("state: %s", self._store.problem)
-        self._report(await self._changes.apply(FILE, self._configs))
-        configs, errors = await self._parse(self._settings.vhosts)
-        for error in errors:
-            log.error("stored settings: %s", error)
-        self._report(await self._changes.apply(SOCKET, configs))
-        self._stand_back()
-        self._control = Control(
-            self._daemon.socket, self._operation, uid=self._daemon.socket_uid, gid=self._daemon.socket_gid
-        )
+        async with self._applying:
+            self._changes = Changes(self.engine, self.memory)
+            self._settings = self._store.load() or Settings()
+            if self._store.problem:
+                log.warning("state: %s", self._store.problem)
+            self._report(await self._changes.apply(FILE, self._configs))
+            configs, errors = await self._parse(self._settings.vhosts)
+            for error in errors:
+                log.error("stored settings: %s", error)
+            self._report(await self._changes.apply(SOCKET, configs))
+            self._stand_back()
+        daemon = self._daemon
+        self._control = Control(daemon.socket, self._operation, uid=daemon.socket_uid, gid=daemon.socket_gid)
         try:
             await self._control.start()
         except OSError as error:
-            log.error("no control socket at %s: %s", self._daemon.socket, error)  # noqa: TRY400 (not a bug)
+            log.error("no control socket at %s: %s", daemon.socket, error)  # noqa: TRY400 (not a bug)
 
     async def end(self) -> None:
         """Close the socket and the state folder."""

@@ -7,42 +7,19 @@ import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from simulation_scenarios import SCENARIOS  # noqa: E402 (the path stands above)
-from simulation_world import EPOCH, Violation, World  # noqa: E402
+from simulation_runs import Outcome, run_once  # noqa: E402 (the path stands above)
+from simulation_scenarios import SCENARIOS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRACE = 120
 """Lines of the trace shown before a failure."""
-
-
-class Outcome(NamedTuple):
-    """One run. ``hours`` are cluster-hours of virtual time; ``failure`` is empty when all held."""
-
-    scenario: str
-    seed: int
-    hours: float
-    failure: str
-    trace: list[str]
-
-
-def run_once(scenario: str, seed: int, *, traced: bool = False) -> Outcome:
-    """Run one scenario; a failure is run again for its trace."""
-    world = World(seed, traced=traced)
-    failure = ""
-    try:
-        SCENARIOS[scenario](world)
-    except Violation as violation:
-        failure = str(violation)
-        if not traced:
-            return run_once(scenario, seed, traced=True)
-    return Outcome(scenario, seed, (world.now - EPOCH) / 3600, failure, list(world.trace) if failure else [])
 
 
 def main() -> int:

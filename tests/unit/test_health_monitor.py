@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,12 +123,12 @@ def test_snapshot() -> None:
 def test_verdicts_tell_everything(results: str, rise: int, fall: int, count: int) -> None:
     """Whatever comes, the last verdict's amount is the amount, and no two in a row say the same."""
     monitor = Monitor(replace(CHECK, rise=rise, fall=fall, flap=Flap(count, 7.0)))
-    told = 0
-    states = [(False, Health.UNKNOWN)]
-    for verdict in feed(monitor, results):
+    told, states = 0, [(False, Health.UNKNOWN)]
+    for now, mark in enumerate(results):
+        (verdict,) = feed(monitor, mark, at=now)
         if verdict is not None:
             told = verdict.amount
             states.append((monitor.flapping, monitor.health))
-    assert monitor.amount == told
-    assert all(before != after for before, after in zip(states, states[1:], strict=False))
-    assert monitor.health is not Health.DOWN or 50 == monitor.amount
+        assert monitor.amount == told
+        assert monitor.health is not Health.DOWN or 50 == told
+    assert all(before != after for before, after in pairwise(states))
