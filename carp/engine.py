@@ -12,13 +12,14 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
-from carp.announce import FrameSocket, answer_of
+from carp.answers import Answers
 from carp.core import events as ev
 from carp.core import wire
 from carp.core.errors import CarpError, DropReason
 from carp.core.transitions import State
 from carp.core.vhost import Vhost
 from carp.fence import Fence
+from carp.meter import UNMETERED
 from carp.netlink import PROTO_CEDED, PROTO_HELD, Monitor, Netlink
 from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
 from carp.runner import Member, Runner
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from carp.core.config import VhostConfig
+    from carp.meter import Meter
     from carp.ports import ScriptStarter, Watcher
     from carp.rawsock import Packet, Receiver
     from carp.segment import Segment
@@ -58,9 +60,10 @@ BURST: Final = 1000
 class Engine:
     """Runs vhosts in the current network namespace on the running asyncio loop."""
 
-    def __init__(self, watcher: Watcher, scripts: ScriptStarter) -> None:
+    def __init__(self, watcher: Watcher, scripts: ScriptStarter, meter: Meter = UNMETERED) -> None:
         """Open the netlink sockets and the timer. Raises OSError."""
         self._loop = asyncio.get_running_loop()
+        self._meter = meter
         self._clock = SystemClock()
         self._watcher = watcher
         self._scripts = scripts
@@ -68,7 +71,8 @@ class Engine:
         self._monitor = Monitor()
         self._timer = Timer()
         self._fence = Fence(self._netlink)
-        self._runner = Runner(self._clock, self._fence, watcher)
+        self._runner = Runner(self._clock, self._fence, watcher, meter)
+        self._answers = Answers(self._loop, self._enter, self._deliver)
         self._places = Places(self._netlink, self._runner, self._clock, self._opened)
         self.slots: dict[str, Slot] = {}
         self._patience = MAX_PATIENCE
@@ -90,7 +94,7 @@ class Engine:
             config,
             self._fence,
             script=lambda up: self._scripts(slot, up=up),
-            listen=self._listen_for_answers,
+            listen=self._answers.listen,
             remember=lambda: slot.remember(self._clock),
         )
         slot = Slot(Member(vhost, port), port, memory)
@@ -184,6 +188,7 @@ class Engine:
 
     def _after_stall(self, gap: float) -> None:
         log.warning("the election loop stood still for %.2f s", gap)
+        self._meter.stalled(gap)
         members = [slot.member for slot in self.slots.values()]
         for member in members:
             if member.vhost.state is State.MASTER:
@@ -215,10 +220,13 @@ class Engine:
         due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
         self._places.check_carriers(due, self.slots.values(), self._closing)
         for slot in due:
+            slot.member.due_at = slot.member.vhost.deadline()
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
             except Exception as error:  # noqa: BLE001 (one vhost's trouble is one vhost's trouble)
                 self._failed(slot.member, error)
+            slot.member.due_at = None
+        self._meter.turned(now)
         self._after_events()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING
@@ -258,11 +266,7 @@ class Engine:
                 self.plan_settle()
             if now - slot.written_at > REWRITE_AFTER:
                 slot.remember(self._clock)
-        for segment in self._places.segments.values():
-            if segment.listener is not None and not any(m.vhost.listening for m in segment.members.values()):
-                self._loop.remove_reader(segment.listener.fileno())
-                segment.listener.close()
-                segment.listener = None
+        self._answers.stop_idle(self._places.segments.values())
 
     def _deliver(self, member: Member, event: ev.Event) -> None:
         try:
@@ -314,10 +318,13 @@ class Engine:
 
     def _hear(self, segment: Segment, member: Member, advert: wire.Advert, packet: Packet) -> None:
         try:
-            effects = member.vhost.handle(ev.Heard(advert, packet.source), self._clock.now())
+            now, master = self._clock.now(), member.vhost.master
+            effects = member.vhost.handle(ev.Heard(advert, packet.source), now)
             if effects and isinstance(effects[0], ev.Dropped):
                 self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
                 effects = effects[1:]
+            else:
+                self._meter.heard(member.vhost, master, advert, now)
             if effects:
                 self._runner.run(member, effects)
             # A later deadline re-arms itself when the timer fires; only an earlier one is urgent.
@@ -340,8 +347,7 @@ class Engine:
     def _closing(self, segment: Segment) -> None:
         for receiver in segment.receivers.values():
             self._loop.remove_reader(receiver.fileno())
-        if segment.listener is not None:
-            self._loop.remove_reader(segment.listener.fileno())
+        self._answers.stop(segment)
 
     def plan_settle(self) -> None:
         """Have `settle` called soon, once."""
@@ -374,21 +380,3 @@ class Engine:
         for member in list(segment.members.values()):
             if member.vhost.holds and address in (vip.ip for vip in member.vhost.config.addresses):
                 self._deliver(member, ev.AddressGone(address))
-
-    def _listen_for_answers(self, segment: Segment) -> None:
-        if segment.listener is None:
-            segment.listener = FrameSocket(segment.ifindex, listen=True)
-            self._loop.add_reader(segment.listener.fileno(), self._on_answers, segment)
-
-    def _on_answers(self, segment: Segment) -> None:
-        self._enter()
-        if segment.listener is None:
-            return
-        for frame in segment.listener.receive():
-            answer = answer_of(frame)
-            if answer is None or answer[1] == segment.mac:
-                continue
-            address, mac = answer
-            for member in segment.members.values():
-                if address in (vip.ip for vip in member.vhost.config.addresses):
-                    self._deliver(member, ev.Answered(address, mac))

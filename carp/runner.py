@@ -12,11 +12,13 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.meter import UNMETERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from carp.core.vhost import Vhost
+    from carp.meter import Meter
     from carp.ports import Clock, Kernel, Observer, Port
 
 FRESH: Final = 0.05
@@ -32,16 +34,19 @@ class Member:
     port: Port
     sent_at: float | None = None
     problem: str = ""
+    due_at: float | None = None
+    """When the advert about to be sent was due, where it had a time."""
 
 
 class Runner:
     """Carries out the effects of many vhosts."""
 
-    def __init__(self, clock: Clock, kernel: Kernel, observer: Observer) -> None:
+    def __init__(self, clock: Clock, kernel: Kernel, observer: Observer, meter: Meter = UNMETERED) -> None:
         """Renewals are collected and leave together at `flush`."""
         self._clock = clock
         self._kernel = kernel
         self._observer = observer
+        self._meter = meter
         self._renewals: list[Member] = []
 
     def handle(self, member: Member, event: ev.Event) -> None:
@@ -74,6 +79,7 @@ class Runner:
             case ev.Release(vips):
                 member.port.release(vips)
             case ev.Announce():
+                self._meter.announced(member.vhost)
                 member.port.announce(member.vhost.config.addresses)
             case ev.Probe():
                 member.port.probe(member.vhost.config.addresses)
@@ -102,8 +108,10 @@ class Runner:
         if vhost.signer.seal.overdrawn:
             member.port.remember()
         problem = member.port.send(packets)
+        due, member.due_at = member.due_at, None
         if problem is None:
             member.sent_at = began
+            self._meter.sent(vhost, len(packets), None if due is None else began - due)
         else:
             member.problem = problem
             self._observer.send_failed(vhost, problem)
@@ -176,6 +184,7 @@ class Runner:
             # Still judged by the lease before this one: what came too late has brought the address back.
             if not self._lapsed(member) and position not in refused:
                 member.vhost.renewed(began, leases[position][2])
+                self._meter.renewed(member.vhost)
 
     def _may_renew(self, member: Member) -> bool:
         # Without a lease it let go since: not even the repeated advert is due then.

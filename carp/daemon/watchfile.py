@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Mark: TypeAlias = tuple[object, ...]
 
-PERIOD: Final = 1.0
+PERIOD: Final = 1.6
 """s between two looks."""
 SETTLE: Final = 0.2
 """s that a burst of changes may go on before it counts, as one."""

@@ -49,11 +49,3 @@ def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Exit 2 and the reason."""
     assert 2 == main(["--config", str(tmp_path / "nosuch")])
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
-
-
-def test_a_file_is_required(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without one the command line is wrong: exit 2."""
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert 2 == caught.value.code
-    assert "--config" in capsys.readouterr().err

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from carp.core.transitions import TABLE
+from tree import ROOT
+
+
+def test_generated_pages_are_current() -> None:
+    """docs/states.md and docs/schema.md say what the code says."""
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_stale_page_is_noticed() -> None:
+    """Each way between states is in the page, so that a new one makes it stale."""
+    page = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+    for (old, cause), new in TABLE.items():
+        assert f"| {old} | {cause} | {new} |" in page
