@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carp import announce
 from carp.announce import FrameSocket, answer_of
 from carp.core import events as ev
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
+    from carp.core.auth import Address
     from carp.runner import Member
     from carp.segment import Segment
 
@@ -28,6 +30,7 @@ class Answers:
         self._loop = loop
         self._began = began
         self._deliver = deliver
+        self._asked: dict[tuple[int, Address], set[asyncio.Future[bool]]] = {}
 
     def listen(self, segment: Segment) -> None:
         """Make sure that answers on an interface are heard."""
@@ -44,14 +47,37 @@ class Answers:
             if answer is None or answer[1] == segment.mac:
                 continue
             address, mac = answer
+            for waiting in self._asked.get((segment.ifindex, address), ()):
+                if not waiting.done():
+                    waiting.set_result(True)
             for member in segment.members.values():
                 if address in (vip.ip for vip in member.vhost.config.addresses):
                     self._deliver(member, ev.Answered(address, mac))
 
+    async def ask(self, segment: Segment, address: Address) -> bool:
+        """Ask once who has an address and wait until somebody answers; to be cancelled. Raises OSError."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        waiting = self._asked.setdefault((segment.ifindex, address), set())
+        waiting.add(future)
+        self.listen(segment)
+        probe = (
+            announce.arp_probe(segment.mac, address)
+            if address.version == 4
+            else announce.nd_probe(segment.mac, address)
+        )
+        segment.frames().send(probe)
+        try:
+            return await future
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._asked.pop((segment.ifindex, address), None)
+
     def stop_idle(self, segments: Iterable[Segment]) -> None:
         """Close what nobody needs any more."""
         for segment in segments:
-            if not any(member.vhost.listening for member in segment.members.values()):
+            asked = any(ifindex == segment.ifindex for ifindex, _ in self._asked)
+            if not asked and not any(member.vhost.listening for member in segment.members.values()):
                 self.stop(segment)
 
     def stop(self, segment: Segment) -> None:

@@ -132,7 +132,12 @@ class Changes:
 
         Not to be called from within an event of the engine.
         """
+        slot = self._engine.slots.get(name)
         if name not in self._leaving:
+            if slot is not None and slot.withdrawn:
+                slot.member.vhost.reason = slot.withdrawn
+            elif slot is not None:
+                self._engine.restore(slot)
             return
         successor = self._leaving.pop(name)
         self._engine.forget(self._engine.slots[name])

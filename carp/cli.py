@@ -9,9 +9,10 @@ import logging
 import os
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from carp import __version__
+from carp import __version__, commands
 from carp.core.errors import CarpError, ConfigError
 from carp.options import USAGE, UsageError, help_text, scan
 
@@ -56,6 +57,7 @@ def _tool(name: str, words: list[str]) -> int:
         "demo": _demo,
         "daemon": _daemon,
         "check": _check,
+        **{each: partial(commands.main, each) for each in commands.NAMES},
     }
     if name not in tools:
         raise UsageError(f"{name!r} is neither an option nor one of {', '.join(tools)}; see carp --help")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from carp.answers import Answers
 from carp.core import events as ev
-from carp.core import wire
-from carp.core.errors import CarpError, DropReason
+from carp.core.errors import CarpError
 from carp.core.transitions import State
 from carp.core.vhost import Vhost
 from carp.fence import Fence
+from carp.hearing import Hearing
 from carp.meter import UNMETERED
 from carp.netlink import PROTO_CEDED, PROTO_HELD, Monitor, Netlink
 from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
@@ -30,10 +30,11 @@ from carp.timers import SystemClock, Timer
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
+    from carp.core.auth import Address
     from carp.core.config import VhostConfig
     from carp.meter import Meter
     from carp.ports import ScriptStarter, Watcher
-    from carp.rawsock import Packet, Receiver
+    from carp.rawsock import Receiver
     from carp.segment import Segment
     from carp.state import Memory
 
@@ -53,8 +54,6 @@ REWRITE_AFTER: Final = 240.0
 since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
 HOUSEKEEPING: Final = 0.9
 """s between two looks at what may wait."""
-BURST: Final = 1000
-"""Packets read from one socket before timers get their turn."""
 
 
 class Engine:
@@ -65,13 +64,15 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._meter = meter
         self._clock = SystemClock()
-        self._watcher = watcher
         self._scripts = scripts
         self._netlink = Netlink()
         self._monitor = Monitor()
         self._timer = Timer()
         self._fence = Fence(self._netlink)
         self._runner = Runner(self._clock, self._fence, watcher, meter)
+        self._hearing = Hearing(
+            self._clock, self._runner, watcher, meter, failed=self._failed, due=self._hurry
+        )
         self._answers = Answers(self._loop, self._enter, self._deliver)
         self._places = Places(self._netlink, self._runner, self._clock, self._opened)
         self.slots: dict[str, Slot] = {}
@@ -143,6 +144,10 @@ class Engine:
         self._deliver(slot.member, event)
         self._after_events()
 
+    async def ask(self, segment: Segment, address: Address) -> bool:
+        """Ask who has an address by ARP or neighbour discovery; see `Answers.ask`."""
+        return await self._answers.ask(segment, address)
+
     def segments(self) -> list[Segment]:
         """Return the interfaces in use."""
         return list(self._places.segments.values())
@@ -207,7 +212,7 @@ class Engine:
 
     def _on_packets(self, segment: Segment, receiver: Receiver) -> None:
         self._enter()
-        self._drain(segment, receiver)
+        self._hearing.drain(segment, receiver)
         self._flush()
         now = self._clock.now()
         if now >= self._armed_at:
@@ -281,63 +286,42 @@ class Engine:
         with contextlib.suppress(OSError, CarpError):
             if slot.config.manage:
                 slot.port.release(slot.config.addresses)
+        slot.failed_at = self._clock.now()
+        self._start_over(slot, "internal error")
+
+    def _start_over(self, slot: Slot, reason: str) -> None:
+        """Put a vhost without a past into a slot; it begins at the next `settle`."""
         seal = slot.member.vhost.signer.seal
-        now = slot.failed_at = self._clock.now()
+        now = self._clock.now()
         slot.member.vhost = Vhost(slot.config, chance=random.random, seal=seal, now=now)
-        slot.member.vhost.reason = "internal error"
+        slot.member.vhost.reason = reason
         if slot.port.segment is not None:
-            self._places.detach(slot, "internal error", self._closing)
+            self._places.detach(slot, reason, self._closing)
+
+    def withdraw(self, slot: Slot, reason: str) -> None:
+        """Hand a vhost over and keep it out, even if nobody takes it, until `restore`."""
+        slot.withdrawn = reason
+        self.handle(slot, ev.Stop(release=True))
+
+    def restore(self, slot: Slot) -> None:
+        """Let a withdrawn vhost take part again; one still handing over does when it is done."""
+        slot.withdrawn = ""
+        if slot.member.vhost.stopped and not self._stopping:
+            self._start_over(slot, "restored")
+            self.plan_settle()
 
     # --- packets ---------------------------------------------------------------------------------
 
     def _drain_all(self, *, stalled: bool = False) -> None:
         for segment in list(self._places.segments.values()):
             for receiver in list(segment.receivers.values()):
-                self._drain(segment, receiver, stalled=stalled)
+                self._hearing.drain(segment, receiver, stalled=stalled)
 
-    def _drain(self, segment: Segment, receiver: Receiver, *, stalled: bool = False) -> None:
-        for count, packet in enumerate(receiver.receive()):
-            self._dispatch(segment, packet, stalled=stalled)
-            if count >= BURST:
-                return
-
-    def _dispatch(self, segment: Segment, packet: Packet, *, stalled: bool) -> None:
-        advert = wire.unpack(packet.payload)
-        if isinstance(advert, DropReason):
-            self._drop(segment, None, packet, advert)
-            return
-        member = segment.members.get(advert.vhid)
-        if member is None:
-            self._drop(segment, advert.vhid, packet, DropReason.VHID)
-        elif packet.ttl != wire.TTL:
-            self._drop(segment, advert.vhid, packet, DropReason.TTL)
-        elif stalled and member.vhost.state is State.BACKUP:
-            self._drop(segment, advert.vhid, packet, DropReason.STALLED)
-        else:
-            self._hear(segment, member, advert, packet)
-
-    def _hear(self, segment: Segment, member: Member, advert: wire.Advert, packet: Packet) -> None:
-        try:
-            now, master = self._clock.now(), member.vhost.master
-            effects = member.vhost.handle(ev.Heard(advert, packet.source), now)
-            if effects and isinstance(effects[0], ev.Dropped):
-                self._watcher.dropped(segment.name, advert.vhid, packet, effects[0].reason)
-                effects = effects[1:]
-            else:
-                self._meter.heard(member.vhost, master, advert, now)
-            if effects:
-                self._runner.run(member, effects)
-            # A later deadline re-arms itself when the timer fires; only an earlier one is urgent.
-            due = member.vhost.deadline()
-            if due < self._armed_at:
-                self._next_due = due
-                self._arm(due)
-        except Exception as error:  # noqa: BLE001 (as above)
-            self._failed(member, error)
-
-    def _drop(self, segment: Segment, vhid: int | None, packet: Packet, reason: DropReason) -> None:
-        segment.drops[reason] += 1
-        self._watcher.dropped(segment.name, vhid, packet, reason)
+    def _hurry(self, due: float) -> None:
+        """Arm the timer for an earlier deadline; a later one re-arms itself when the timer fires."""
+        if due < self._armed_at:
+            self._next_due = due
+            self._arm(due)
 
     # --- links and answers -----------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ class Checks:
         """
         self._ask = ask
         self._chance = chance
+        self.tasks: set[asyncio.Task[None]] = set()
         self._vhosts: dict[str, _Vhost] = {}
         self._starting = asyncio.Lock()
         self._contexts: dict[bool, asyncio.Future[ssl.SSLContext]] = {}
@@ -117,10 +118,9 @@ class Checks:
 
     async def close(self) -> None:
         """End all checks and wait for them."""
-        tasks = [run.task for vhost in self._vhosts.values() for run in vhost.runs.values()]
         for name in list(self._vhosts):
             self.stop(name)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def _placed(self, vhost: _Vhost, check: Check, before: _Run | None) -> _Run:
         """Return the run of a check: the old one if nothing changed, else a new one that takes over."""
@@ -165,11 +165,13 @@ class _Run:
         self._vhost = vhost
         self._process: probes.Process | None = None
         self._loop = asyncio.get_running_loop()
-        self.task = self._loop.create_task(self._repeat(phase))
+        self._task = self._loop.create_task(self._repeat(phase))
+        checks.tasks.add(self._task)
+        self._task.add_done_callback(checks.tasks.discard)
 
     def stop(self) -> None:
         """End it; a program that runs is killed."""
-        self.task.cancel()
+        self._task.cancel()
 
     async def _repeat(self, phase: float) -> None:
         check = self.monitor.check

@@ -38,6 +38,8 @@ class Slot:
     port: LinkPort
     memory: Memory | None
     written_at: float = 0.0
+    withdrawn: str = ""
+    """Why it must not take part, whatever the link says."""
     failed_at: float | None = field(default=None)
     """When an error of our own made it start over."""
 

@@ -24,7 +24,7 @@ MEANING: Final = {
     Cause.LINK_UP: "The interface is usable and has a source address: listen first.",
     Cause.LINK_DOWN: "Interface, carrier or source address went away; a master lets go at once.",
     Cause.STOPPED: "The program ends, or the vhost was removed; a master bows out first.",
-    Cause.LEASE_RESUMED: "The kernel still holds the addresses by a lease of an earlier run that is proven ours.",
+    Cause.LEASE_RESUMED: "The kernel still honours a lease of an earlier run that is proven ours.",
     Cause.FIRST_CLAIM: "Nobody was heard while listening, and nobody answered the probes.",
     Cause.DEAD_TIME: "The master was not heard for the dead time.",
     Cause.BOW_OUT: "The master that was heard last said that it goes.",
@@ -35,7 +35,7 @@ MEANING: Final = {
     Cause.TIE_LOST: "Two masters with one interval met, and the other stays.",
     Cause.HANDED_OVER: "A successor answered our bow-out.",
     Cause.LEASE_LAPSED: "The last renewal is older than the lifetime it gave: the kernel may have let go.",
-    Cause.CLAIM_FAILED: "At the takeover the advert did not leave in time, or the address could not be added.",
+    Cause.CLAIM_FAILED: "The takeover's advert did not leave in time, or the address could not be added.",
 }
 
 STATES: Final = f"""\
@@ -43,8 +43,8 @@ STATES: Final = f"""\
 
 {NOTE}
 
-A vhost is in INIT while it cannot take part, in BACKUP while it listens, in MASTER while it holds the addresses. What is not in
-this table does not happen. The cause stands in the log, in the status and in the metrics.
+A vhost is in INIT while it cannot take part, in BACKUP while it listens, in MASTER while it holds the
+addresses. What is not in this table does not happen. The cause stands in logs, status and metrics.
 
 ```mermaid
 stateDiagram-v2
@@ -62,8 +62,8 @@ SETTINGS: Final = f"""\
 
 {NOTE}
 
-The fields of an entry of `vhosts:` in the file of `carp daemon`. Durations are written `3s`, `500ms`, `1m30s`.
-`carp check FILE` tells every mistake with its line; `carp check --schema` prints a JSON Schema for editors.
+The fields of an entry of `vhosts:` in the file of `carp daemon`. Durations are written `3s`, `500ms`,
+`1m30s`. `carp check FILE` tells every mistake with its line; `carp check --schema` prints a JSON Schema.
 
 | field | value | default | meaning |
 |---|---|---|---|
@@ -88,13 +88,14 @@ def settings() -> str:
 
 def _rows(fields: dict[str, Any], path: str) -> Iterator[str]:
     for name, schema in fields.items():
-        default = schema.get("default")
-        shown = (
-            ""
-            if default in (None, "")
-            else f"`{str(default).lower() if default in (True, False) else default}`"
+        default = schema.get("default", "")
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        cells = (
+            f"`{path}{name}`",
+            _value(schema),
+            f"`{shown}`" if shown else "",
+            schema.get("description", ""),
         )
-        cells = (f"`{path}{name}`", _value(schema), shown, schema.get("description", ""))
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
         inside = schema.get("items", schema)
         for variant in (inside, *inside.get("anyOf", ())):
@@ -115,8 +116,8 @@ def _value(schema: dict[str, Any]) -> str:
         case "boolean":
             return "`true`, `false`"
         case "array":
-            low, high = schema.get("minItems", 0), schema["maxItems"]
-            return f"list of {low} to {high}" if high else "empty list"
+            low, high = schema.get("minItems", 0), schema.get("maxItems")
+            return "empty list" if high == 0 else f"list of {low} {f'to {high}' if high else 'or more'}"
         case "string":
             return "text"
     return "mapping" if schema.get("type") == "object" else "text or mapping"

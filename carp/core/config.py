@@ -16,6 +16,7 @@ from carp.core.wire import GROUP4, GROUP6
 
 if TYPE_CHECKING:
     from carp.core.auth import Address
+    from carp.core.health import Check
 
 Vip: TypeAlias = IPv4Interface | IPv6Interface
 
@@ -40,6 +41,13 @@ class SealMode(enum.StrEnum):
 
     INTEROPERABLE = "Interoperable"
     SEALED = "Sealed"
+
+
+class WhenAllFail(enum.StrEnum):
+    """What becomes of the addresses when every health check of a vhost fails."""
+
+    KEEP = "Keep"
+    RELEASE = "Release"
 
 
 class TransportMode(enum.StrEnum):
@@ -147,6 +155,8 @@ class VhostConfig:
     manage: bool = True
     first_claimant: bool = False
     ignore_link_state: bool = False
+    health_checks: tuple[Check, ...] = ()
+    when_all_fail: WhenAllFail = WhenAllFail.KEEP
 
     @property
     def addresses(self) -> tuple[Vip, ...]:

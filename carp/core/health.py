@@ -6,7 +6,6 @@ A check that is down demotes its vhost under the reason ``health:NAME``; demotio
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -29,13 +28,6 @@ _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 _EXPECT: Final = re.compile(r"(\d{3})(?:-(\d{3}))?")
 _KINDS: Final = ("tcp", "http", "exec", "gateway")
 _NO_NAMES: Final = "is neither an IP address nor localhost; names are not looked up, DNS may hang"
-
-
-class WhenAllFail(enum.StrEnum):
-    """What becomes of the addresses when every check of a vhost fails."""
-
-    KEEP = "Keep"
-    RELEASE = "Release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +138,6 @@ def parse_checks(reader: Reader) -> tuple[Check, ...]:
     if len(given) > MAX_CHECKS:
         reader.fail("healthChecks", len(given), f"checks are more than {MAX_CHECKS}")
     return tuple(result)
-
-
-def parse_when_all_fail(reader: Reader) -> WhenAllFail:
-    """Return the vhost's field ``whenAllFail``; Release needs a check."""
-    choice = reader.choice("whenAllFail", WhenAllFail.KEEP)
-    if choice is WhenAllFail.RELEASE and not reader.has("healthChecks"):
-        reader.fail("whenAllFail", choice.value, "needs at least one entry of healthChecks")
-    return choice
 
 
 def _check(reader: Reader) -> Check:

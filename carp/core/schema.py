@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carp.core.auth import Address
+    from carp.core.health import Check
 
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _IFNAME: Final = re.compile(r"[^/\s:]{1,15}")
@@ -62,8 +63,6 @@ def _vhost(reader: Reader, read_password: Callable[[str], bytes] | None) -> c.Vh
     )
     if len(accept) > _MAX_ACCEPTED:
         reader.fail("accept", len(accept), f"entries are more than {_MAX_ACCEPTED}")
-    if reader.sequence("healthChecks"):
-        reader.fail("healthChecks", None, "is not supported by this version; leave it empty")
     return c.VhostConfig(
         name=name,
         vhid=reader.integer("vhid", None, 1, 255),
@@ -81,6 +80,8 @@ def _vhost(reader: Reader, read_password: Callable[[str], bytes] | None) -> c.Vh
         scripts=_scripts(reader),
         manage=reader.flag("manageAddresses", default=True),
         first_claimant=reader.flag("firstClaimant", default=False),
+        health_checks=_health_checks(reader),
+        when_all_fail=_when_all_fail(reader),
         ignore_link_state=reader.flag("ignoreLinkState", default=False),
     )
 
@@ -264,6 +265,22 @@ def _one_address(reader: Reader, key: str, kind: type[Any]) -> Any:
     except ValueError:
         reader.fail(key, text, f"is not an {'IPv4' if kind is IPv4Address else 'IPv6'} address")
         return None
+
+
+def _health_checks(reader: Reader) -> tuple[Check, ...]:
+    if not reader.sequence("healthChecks"):
+        return ()
+    from carp.core.health import parse_checks  # noqa: PLC0415 (10 ms of every start that has none)
+
+    return parse_checks(reader)
+
+
+def _when_all_fail(reader: Reader) -> c.WhenAllFail:
+    choice = reader.choice("whenAllFail", c.WhenAllFail.KEEP)
+    if choice is c.WhenAllFail.RELEASE and not reader.sequence("healthChecks"):
+        reader.fail("whenAllFail", choice.value, "needs at least one entry of healthChecks")
+        return c.WhenAllFail.KEEP
+    return choice
 
 
 def _announce(reader: Reader) -> c.AnnounceSettings:

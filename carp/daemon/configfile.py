@@ -55,10 +55,11 @@ def files(path: str) -> list[str]:
     return [path, *map(str, fitting)]
 
 
-def load(path: str) -> tuple[list[VhostConfig], list[str]]:
+def load(path: str, *, named: bool = False) -> tuple[list[VhostConfig], list[str]]:
     """Return the vhosts of a configuration and what to warn about.
 
-    Raises ConfigErrors with all that is wrong. Reads files only, so a thread may call it: 200 vhosts take
+    Raises ConfigErrors with all that is wrong; each names its file where there are several, or always
+    with ``named``. Reads files only, so a thread may call it: 200 vhosts take
     longer than an election should wait.
     """
     errors: list[FileError] = []
@@ -73,7 +74,7 @@ def load(path: str) -> tuple[list[VhostConfig], list[str]]:
             documents.append(read(name))
         except FileError as error:
             errors.append(error)
-    return _merge(documents, errors, named=len(names) > 1)
+    return _merge(documents, errors, named=named or len(names) > 1)
 
 
 def parse(data: object) -> tuple[list[VhostConfig], list[str]]:

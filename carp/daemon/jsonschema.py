@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
+from carp.core.health import MAX_CHECKS, Check, Exec, Flap
 from carp.core.timing import Timing
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Schema: TypeAlias = dict[str, Any]
 
+_NAME: Final = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _IP4: Final = r"^[0-9.]+$"
 _IP6: Final = r"^[0-9A-Fa-f:.]+$"
 _VIP: Final = r"^[0-9A-Fa-f:.]+(/[0-9.]+)?$"
@@ -132,10 +134,67 @@ SCRIPTS: Final = _section(
     },
 )
 
+_CHECK: Final = Check("", Exec(()))
+
+CHECK: Final[Schema] = {
+    "name": _text("Unique in the vhost; its demotion is health:NAME", pattern=_NAME),
+    "tcp": _section(
+        "A TCP connection is accepted",
+        {
+            "host": _text("An IP address or localhost", default="localhost", minLength=1),
+            "port": _whole("The port", 1, 65535),
+        },
+        required=["port"],
+    ),
+    "http": _section(
+        "A GET is answered with a status that is expected",
+        {
+            "url": _text(
+                "http:// or https://, an IP address or localhost, path", pattern="^https?://[^/?#@]"
+            ),
+            "expect": _text("Status codes", pattern="^[1-5][0-9]{2}(-[1-5][0-9]{2})?$", default="200-399"),
+            "host": _text("Host header, and the name in the certificate; default: as in the URL"),
+            "insecureTLS": _flag("Accept any certificate", default=False),
+        },
+        required=["url"],
+    ),
+    "exec": _section(
+        "A program exits with 0",
+        {
+            "command": {
+                "description": "The program, found on PATH, and its arguments",
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+            }
+        },
+        required=["command"],
+    ),
+    "gateway": _section(
+        "A neighbour on the segment answers by ARP or neighbour discovery",
+        {"address": _text("Its IPv4 or IPv6 address", pattern=_IP6)},
+        required=["address"],
+    ),
+    "period": _seconds("Time between two runs", "0.1s to 1h", f"{_CHECK.period:g}s"),
+    "timeout": _seconds(
+        "A run that takes longer has failed; at most the period", "0.05s to 60s", f"{_CHECK.timeout:g}s"
+    ),
+    "rise": _whole("Successes in a row until it is up", 1, 100, default=_CHECK.rise),
+    "fall": _whole("Failures in a row until it is down", 1, 100, default=_CHECK.fall),
+    "demotion": _whole("Added to advskew while it is down", 1, 254, default=_CHECK.demotion),
+    "flap": _section(
+        "A check that turns more often stays demoted until it is quiet for the window",
+        {
+            "count": _whole("Turns", 1, 100, default=Flap().count),
+            "window": _seconds("In this time", "1s to 24h", f"{Flap().window:g}s"),
+        },
+    ),
+}
+
 _TIMING: Final = Timing(advbase=1, advskew=0, ratio=3)
 
 VHOST: Final[Schema] = {
-    "name": _text("Unique on the node", pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"),
+    "name": _text("Unique on the node", pattern=_NAME),
     "vhid": _whole("Virtual host id, unique on its interface, equal on all members", 1, 255),
     "interface": {
         "description": "Where the addresses live: a name, or one of {name}, {subnet} and {pattern}",
@@ -166,7 +225,17 @@ VHOST: Final[Schema] = {
     "source6": _text("IPv6 source of adverts; default as with source", pattern=_IP6),
     "announce": ANNOUNCE,
     "fencing": _choice("Lifetime: the kernel removes the addresses of a dead owner", c.Fencing.LIFETIME),
-    "healthChecks": _list("Not supported by this version", {}, 0),
+    "healthChecks": _list(
+        "While one fails, the vhost is demoted; each has exactly one of tcp, http, exec and gateway",
+        _section(
+            "",
+            CHECK,
+            required=["name"],
+            oneOf=[_require(kind) for kind in ("tcp", "http", "exec", "gateway")],
+        ),
+        MAX_CHECKS,
+    ),
+    "whenAllFail": _choice("Release: nobody holds the addresses while all checks fail", c.WhenAllFail.KEEP),
     "scripts": SCRIPTS,
     "manageAddresses": _flag("false: the scripts set the addresses, and there is no fence", default=True),
     "firstClaimant": _flag(

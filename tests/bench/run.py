@@ -89,11 +89,17 @@ def _measure(names: Sequence[str], *, quick: bool) -> list[Figure]:
 
 
 def _write(figures: Sequence[Figure], options: argparse.Namespace) -> None:
-    sys.stdout.write("\n".join([*table(figures, quick=options.quick), ""]))
+    machine = {
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[2],  # of 15 minutes: what else ran here makes every wake-up dearer
+    }
+    note = ", ".join(f"{key} {value}" for key, value in machine.items())
+    sys.stdout.write("\n".join([*table(figures, quick=options.quick), "", f"machine: {note}", ""]))
     if options.json:
-        machine = {"kernel": platform.release(), "python": platform.python_version(), "cores": os.cpu_count()}
         found = [figure.to_json(quick=options.quick) for figure in figures]
-        document = {"machine": machine, "load": os.getloadavg(), "figures": found}
+        document = {"machine": machine, "figures": found}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         options.plot.write_text(svg(figures), encoding="utf-8")

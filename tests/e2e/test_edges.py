@@ -131,7 +131,7 @@ def test_all_stopped_together(lab: Lab) -> None:
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @beside
 def test_signal_right_after_the_start(lab: Lab, number: signal.Signals) -> None:
-    """A signal that comes as soon as the first vhost has begun is obeyed: no default action kills a master."""
+    """A signal that comes as soon as the first vhost has begun is obeyed: no default action kills it."""
     many = [first(f"v{i}", vhid=i, addresses=[f"10.99.0.{100 + i}"]) for i in range(1, 31)]
     one = lab.daemon("n1", *many).start()
     wait_until(lambda: one.text.endswith("\n") and one.events("state"), 8, "the first vhost begins", one)

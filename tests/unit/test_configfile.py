@@ -136,6 +136,14 @@ def test_errors_of_one_file_have_lines(tmp_path: Path) -> None:
     ] == _load_errors(tmp_path)
 
 
+def test_the_file_is_named_on_demand(tmp_path: Path) -> None:
+    """For a log, errors of one file name it, too."""
+    main = str(_write(tmp_path / "carp.yaml", _text("a", 300, "10.1.1.252")))
+    with pytest.raises(ConfigErrors) as caught:
+        load(main, named=True)
+    assert f"{main}: vhosts[0].vhid (line 3): 300 is not between 1 and 255" == str(caught.value)
+
+
 def test_a_folder_beside_the_file_is_merged(tmp_path: Path) -> None:
     """conf.d/*.yaml and *.yml follow the file, by name; hidden and other files do not count."""
     main = _write(tmp_path / "carp.yaml", "# nothing of its own\n")

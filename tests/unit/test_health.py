@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from carp.core.config import WhenAllFail
+from carp.core.errors import ConfigErrors
 from carp.core.health import (
     Check,
     Exec,
@@ -14,11 +16,10 @@ from carp.core.health import (
     Gateway,
     Http,
     Tcp,
-    WhenAllFail,
     parse_checks,
-    parse_when_all_fail,
 )
 from carp.core.reader import Reader
+from carp.core.schema import parse_vhost
 
 LOOPBACK = IPv4Address("127.0.0.1")
 NO_NAMES = "is neither an IP address nor localhost; names are not looked up, DNS may hang"
@@ -220,12 +221,18 @@ def test_at_most_sixteen_checks() -> None:
 
 
 def test_when_all_fail() -> None:
-    """The address is kept unless Release is asked for, which needs a check."""
-    errors: list[Any] = []
+    """A vhost keeps its address when all checks fail unless Release is asked for, which needs a check."""
+    vhost: dict[str, Any] = {
+        "name": "ingress",
+        "vhid": 42,
+        "interface": "eth0",
+        "addresses": ["10.1.1.252"],
+        "password": "love",
+    }
     checks = [{"name": "web", "tcp": {"port": 80}}]
-    assert WhenAllFail.KEEP is parse_when_all_fail(Reader({}, "", errors))
-    release = Reader({"whenAllFail": "Release", "healthChecks": checks}, "", errors)
-    assert WhenAllFail.RELEASE is parse_when_all_fail(release)
-    assert [] == errors
-    parse_when_all_fail(Reader({"whenAllFail": "Release"}, "", errors))
-    assert ["whenAllFail: 'Release' needs at least one entry of healthChecks"] == [str(e) for e in errors]
+    assert WhenAllFail.KEEP is parse_vhost({**vhost, "healthChecks": checks}).when_all_fail
+    made = parse_vhost({**vhost, "healthChecks": checks, "whenAllFail": "Release"})
+    assert WhenAllFail.RELEASE is made.when_all_fail
+    with pytest.raises(ConfigErrors) as caught:
+        parse_vhost({**vhost, "whenAllFail": "Release"})
+    assert "whenAllFail: 'Release' needs at least one entry of healthChecks" == str(caught.value)

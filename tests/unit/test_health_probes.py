@@ -233,6 +233,7 @@ def test_a_program_is_killed_with_what_it_started(end: str, tmp_path: Path) -> N
     async def scene() -> None:
         process = probes.Process(("sh", "-c", f"sleep 60 & echo $! > {pids}; {end}"))
         running = asyncio.ensure_future(probes.run(process))
+        await asyncio.sleep(0)  # a task that is cancelled before it begins kills nobody
         await until(lambda: pids.exists() and pids.read_text())
         if end == "wait":
             running.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carp.core import config as c
-from carp.core import reader, schema
+from carp.core import health, reader, schema
 from carp.core.errors import ConfigErrors
 from carp.core.reader import parse_duration
 from carp.core.schema import parse_vhost
@@ -83,6 +83,32 @@ def _parses(data: object) -> bool:
     return True
 
 
+TARGETS: list[dict[str, Any]] = [
+    {"tcp": {"port": 80}},
+    {"http": {"url": "http://127.0.0.1:8080/healthz"}},
+    {"exec": {"command": ["true"]}},
+    {"gateway": {"address": "10.1.1.1"}},
+]
+BAD_CHECKS: list[dict[str, Any]] = [
+    {},
+    {"tcp": {}},
+    {"tcp": {"port": 0}},
+    {"tcp": {"port": 80, "host": "example.test/"}, "http": {"url": "http://127.0.0.1/"}},
+    {"http": {"url": "ftp://127.0.0.1/"}},
+    {"http": {"url": "http://127.0.0.1/", "expect": "2xx"}},
+    {"http": {}},
+    {"exec": {"command": []}},
+    {"exec": {"command": "true"}},
+    {"gateway": {"address": "router"}},
+    {"gateway": "10.1.1.1"},
+    {"tcp": {"port": 80}, "rise": 0},
+    {"tcp": {"port": 80}, "demotion": 255},
+    {"tcp": {"port": 80}, "period": 5},
+    {"tcp": {"port": 80}, "flap": {"windows": "1m"}},
+    {"tcp": {"port": 80}, "name": "a/b"},
+    {"tcp": {"port": 80}, "interval": "5s"},
+]
+
 FILE = {"password": None, "passwordFile": "/p"}
 
 EXAMPLES: list[tuple[bool, dict[str, Any]]] = [
@@ -145,6 +171,13 @@ EXAMPLES: list[tuple[bool, dict[str, Any]]] = [
     (True, {"scripts": {"up": "/u", "down": "", "argument": "x", "timeout": "5s", "neutral": True}}),
     (False, {"scripts": {"up": ["/u"]}}),
     (False, {"scripts": {"onExit": "yes"}}),
+    *[(True, {"healthChecks": [{"name": "a", **target}]}) for target in TARGETS],
+    *[(False, {"healthChecks": [{"name": "a", **check}]}) for check in BAD_CHECKS],
+    (True, {"healthChecks": [{"name": str(i), **TARGETS[0]} for i in range(16)], "whenAllFail": "Release"}),
+    (False, {"healthChecks": [{"name": str(i), **TARGETS[0]} for i in range(17)]}),
+    (False, {"healthChecks": [TARGETS[0]]}),
+    (False, {"healthChecks": TARGETS[0]}),
+    (False, {"whenAllFail": "Drop"}),
     *[(True, {key: True}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
     *[(False, {key: 1}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
 ]
@@ -219,9 +252,11 @@ class _Recorder(reader.Reader):
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
     """Return what the parser asks of each field."""
     _Recorder.found = {}
-    for module in (reader, schema):
+    for module in (reader, schema, health):
         monkeypatch.setattr(module, "Reader", _Recorder)
-    parse_vhost(DEFAULTS | {"accept": [{"addresses": ["10.1.1.1"], "password": "x"}]})
+    checks = [{"name": f"c{index}", **target} for index, target in enumerate(TARGETS)]
+    accepted = [{"addresses": ["10.1.1.1"], "password": "x"}]
+    parse_vhost(DEFAULTS | {"accept": accepted, "healthChecks": checks})
     return _Recorder.found
 
 

@@ -238,7 +238,7 @@ def test_every_field_is_taken_over() -> None:
         ("fencing", "lifetime", ["fencing: 'lifetime' is not one of Lifetime, Off"]),
         ("scripts", {"timeout": "0s"}, ["scripts.timeout: '0s' is not between 0.1s and 3600s"]),
         ("scripts", {"upp": "/x"}, ["scripts.upp: is not a known field; did you mean up?"]),
-        ("healthChecks", [{}], ["healthChecks: is not supported by this version; leave it empty"]),
+        ("healthChecks", {}, ["healthChecks: {} is not a list"]),
         ("manageAddresses", "no", ["manageAddresses: 'no' is neither true nor false"]),
         ("firstClaimant", 1, ["firstClaimant: 1 is neither true nor false"]),
         ("ignoreLinkState", 0, ["ignoreLinkState: 0 is neither true nor false"]),
