@@ -15,6 +15,7 @@ from carp.core.errors import CarpError
 from carp.engine import Engine
 from carp.hooks import Hooks
 from carp.links import Inventory, find_link, resolve
+from carp.meter import UNMETERED
 from carp.netlink import Netlink, supports_proto
 from carp.report import Reporter, describe
 from carp.state import Memory
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from carp.core.config import VhostConfig
+    from carp.meter import Meter
     from carp.ports import Watcher
     from carp.slots import Slot
 
@@ -94,9 +96,10 @@ def run(configs: Sequence[VhostConfig], options: RunOptions) -> int:
 class Process:
     """One engine from the first settings to the last handover: signals, scripts, memory."""
 
-    def __init__(self, options: RunOptions, watcher: Watcher) -> None:
+    def __init__(self, options: RunOptions, watcher: Watcher, meter: Meter = UNMETERED) -> None:
         """Open nothing yet."""
         self.options = options
+        self._meter = meter
         self._watcher = watcher
         self._stops = 0
 
@@ -104,7 +107,7 @@ class Process:
         """Run until told to stop; return the exit code."""
         self.stop_wanted = asyncio.Event()
         self.hooks = Hooks(log)
-        self.engine = Engine(self._watcher, self._script)
+        self.engine = Engine(self._watcher, self._script, self._meter)
         # Before anything holds an address: from here on a signal means a handover.
         self._signals(asyncio.get_running_loop())
         await self.begin()

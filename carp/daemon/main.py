@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     add("--socket", metavar="PATH", help=f"control socket (default {SOCKET}; in --state-dir where given)")
     add("--socket-uid", type=int, metavar="UID", help="user that may use the socket besides root")
     add("--socket-group", metavar="GROUP", help="group that the socket belongs to, mode 0660")
+    add(
+        "--metrics",
+        default="",
+        metavar="ADDRESS",
+        help="Prometheus metrics, e.g. 127.0.0.1:9105 or unix:/PATH",
+    )
     add("--respawn", action="store_true", help="start again at once after a crash")
     add("--release", action="store_true", help="on stop delete addresses even if nobody takes over")
     add("--check", action="store_true", help="only check the file")
@@ -75,8 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(given: argparse.Namespace) -> DaemonOptions:
+    from carp.daemon.scrape import parse_address  # noqa: PLC0415 (imports asyncio)
     from carp.daemon.service import DaemonOptions  # noqa: PLC0415 (imports the engine)
 
+    if given.metrics:
+        parse_address(given.metrics, "--metrics")
     state_dir = given.state_dir or STATE_DIR
     return DaemonOptions(
         config=given.config,
@@ -84,6 +93,7 @@ def _options(given: argparse.Namespace) -> DaemonOptions:
         socket=given.socket or (f"{given.state_dir}/carpd.sock" if given.state_dir else SOCKET),
         socket_uid=given.socket_uid,
         socket_gid=None if given.socket_group is None else _gid(given.socket_group),
+        metrics=given.metrics,
         release=given.release,
     )
 

@@ -6,6 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carp.core.health_monitor import CheckStatus
     from carp.core.snapshot import MasterSeen
     from carp.segment import Segment
     from carp.slots import Slot
@@ -17,7 +20,7 @@ def stamp(then: float, now: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
 
 
-def vhost_status(slot: Slot, source: str, now: float) -> dict[str, Any]:
+def vhost_status(slot: Slot, source: str, now: float, checks: Sequence[CheckStatus] = ()) -> dict[str, Any]:
     """Return what there is to say about one vhost."""
     snapshot = slot.member.vhost.snapshot()
     vhost, config = slot.member.vhost, slot.config
@@ -48,6 +51,16 @@ def vhost_status(slot: Slot, source: str, now: float) -> dict[str, Any]:
         "conflict": None
         if snapshot.conflict is None
         else {"address": str(snapshot.conflict[0]), "mac": snapshot.conflict[1].hex(":")},
+        "health": [
+            {
+                "name": c.name,
+                "target": c.target,
+                "health": c.health.value,
+                "flapping": c.flapping,
+                "detail": c.detail,
+            }
+            for c in checks
+        ],
         "lease": round(vhost.lapses_at - now, 2) if vhost.has_lease else None,
         "drops": {reason.value: count for reason, count in sorted(snapshot.drops.items())},
         "sendProblem": slot.member.problem if slot.member.sent_at is None else "",

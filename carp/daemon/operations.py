@@ -1,0 +1,150 @@
+"""The operations of the control socket: a request in, the fields of its answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from carp.core import events as ev
+from carp.daemon.control import VERSION, RequestError
+from carp.daemon.status import segment_status, vhost_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carp.daemon.control import Client
+    from carp.daemon.service import Service
+    from carp.slots import Slot
+
+MAINTENANCE: Final = "maintenance"
+COALESCE: Final = 0.05
+"""s that changes wait for others before a watcher is told."""
+_RESERVED: Final = "health:"
+
+
+class Operations:
+    """Carries out requests on a service, and tells watchers what is new."""
+
+    def __init__(self, service: Service) -> None:
+        """``service`` does what is more than looking."""
+        self._service = service
+        self._news: dict[Client, set[str]] = {}
+        self._telling = False
+
+    def carry_out(self, op: str, request: dict[str, Any], client: Client) -> Any:
+        """Return the answer's fields, or a coroutine of them. Raises RequestError."""
+        operations: dict[str, Callable[[], Any]] = {
+            "hello": self._service.about,
+            "status": self.status,
+            "drops": self._drops,
+            "metrics": lambda: {"text": "".join(self._service.metrics_text())},
+            "reload": self._reload,
+            "apply": lambda: self._service.take_settings(request),
+            "watch": lambda: self._watch(request, client),
+            "handover": lambda: self._hand_over(self._slot(request)),
+            "demote": lambda: self._demote(self._slot(request), request, undo=False),
+            "undemote": lambda: self._demote(self._slot(request), request, undo=True),
+            "maintenance": lambda: self._maintain(request),
+        }
+        if op not in operations:
+            msg = f"op: {op!r} is not one of {', '.join(sorted(operations))}"
+            raise RequestError(msg)
+        return operations[op]()
+
+    def _slot(self, request: dict[str, Any]) -> Slot:
+        slots, name = self._service.engine.slots, request.get("name")
+        slot = slots.get(name) if isinstance(name, str) else None
+        if slot is None:
+            msg = f"name: {name!r} is no vhost here; there are {', '.join(sorted(slots)) or 'none'}"
+            raise RequestError(msg)
+        return slot
+
+    def status(self) -> dict[str, Any]:
+        """Return everything there is to show."""
+        now = asyncio.get_running_loop().time()
+        engine = self._service.engine
+        return {
+            "daemon": self._service.about(),
+            "vhosts": [self._one(slot, now) for slot in engine.slots.values()],
+            "interfaces": [segment_status(segment) for segment in engine.segments()],
+        }
+
+    def _one(self, slot: Slot, now: float) -> dict[str, Any]:
+        name = slot.config.name
+        return vhost_status(slot, self._service.changes.owner(name), now, self._service.care.statuses(name))
+
+    def _drops(self) -> dict[str, Any]:
+        engine = self._service.engine
+        return {
+            "vhosts": {name: dict(slot.member.vhost.drops) for name, slot in engine.slots.items()},
+            "interfaces": {segment.name: dict(segment.drops) for segment in engine.segments()},
+        }
+
+    async def _reload(self) -> dict[str, Any]:
+        problem = await self._service.read_file()
+        if problem:
+            raise RequestError(problem)
+        return {}
+
+    def _hand_over(self, slot: Slot) -> dict[str, Any]:
+        state = slot.member.vhost.state.value
+        if state != "MASTER":
+            msg = f"name: {slot.config.name!r} is {state} here; only a master hands over"
+            raise RequestError(msg)
+        self._service.engine.handle(slot, ev.StepDown())
+        return {"state": "handing over"}
+
+    def _demote(self, slot: Slot, request: dict[str, Any], *, undo: bool) -> dict[str, Any]:
+        reason, amount = request.get("reason"), 0 if undo else request.get("amount")
+        if not isinstance(reason, str) or not reason or reason == MAINTENANCE or reason.startswith(_RESERVED):
+            msg = f"reason: {reason!r} is empty or reserved; give a word of your own"
+            raise RequestError(msg)
+        if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= 254:
+            msg = f"amount: {amount!r} is not between 0 and 254"
+            raise RequestError(msg)
+        self._service.engine.handle(slot, ev.Demote(reason, amount))
+        return {"demotion": slot.member.vhost.demotion}
+
+    async def _maintain(self, request: dict[str, Any]) -> dict[str, Any]:
+        on = request.get("on")
+        if not isinstance(on, bool):
+            msg = f"on: {on!r} is neither true nor false"
+            raise RequestError(msg)
+        persisted = await self._service.set_maintenance(on=on)
+        return {"maintenance": on, "persisted": persisted}
+
+    # --- watchers --------------------------------------------------------------------------------
+
+    def _watch(self, request: dict[str, Any], client: Client) -> dict[str, Any]:
+        self._news[client] = set()
+        client.on_close = lambda: self._forget(client)
+        client.on_drain = self._tell_soon
+        return {"event": "snapshot", **self.status(), "watch": request.get("id")}
+
+    def _forget(self, client: Client) -> None:
+        self._news.pop(client, None)
+
+    def noticed(self, name: str) -> None:
+        """Take note that a vhost has something new to show."""
+        for news in self._news.values():
+            news.add(name)
+        if self._news:
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_later(COALESCE, self._tell)
+
+    def _tell(self) -> None:
+        """Tell each watcher that reads what is new since it was told; for others it adds up, by name."""
+        self._telling = False
+        now = asyncio.get_running_loop().time()
+        for client, names in self._news.items():
+            if client.paused or not names:
+                continue
+            slots = [(name, self._service.engine.slots.get(name)) for name in sorted(names)]
+            names.clear()
+            shown = [self._one(slot, now) for _, slot in slots if slot is not None]
+            gone = [name for name, slot in slots if slot is None]
+            client.send({"v": VERSION, "event": "changes", "vhosts": shown, "gone": gone})
