@@ -68,6 +68,8 @@ def _start(work: Callable[[], int], watched: frozenset[signal.Signals]) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(0)
+        if "WATCHDOG_PID" in os.environ:
+            os.environ["WATCHDOG_PID"] = str(os.getpid())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
         code = work()
     except BaseException:

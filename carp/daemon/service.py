@@ -87,6 +87,8 @@ class Service(Process):
         watcher = _Watcher()
         watcher.service = self
         self._notifier = Notifier()
+        # Scripts and checks must not be able to speak for us.
+        os.environ.pop("NOTIFY_SOCKET", None)
         self.metrics = _Meter(watcher, Watchdog(self._notifier, watchdog_interval()))
         run_options = RunOptions(options.state_dir, release=options.release, ready=self._ready)
         super().__init__(run_options, self.metrics, self.metrics)

@@ -27,6 +27,7 @@ Measured = dict[str, Any]
 Body = Any
 """A function of a `Lab` and the test's parameters that may return what it measured."""
 
+_AGAIN = 2
 _AT_A_TIME = int(os.environ.get("LABS", "8"))
 
 
@@ -41,17 +42,20 @@ class Labs:
     def result(self, item: pytest.Item) -> Measured:
         """Wait for one body; raises what it raised.
 
-        What came too late beside other labs is tried once more alone: seven of them on two processors are
-        noise of our own. What was wrong stays wrong.
+        What came too late beside other labs is tried again alone, twice at most: seven of them on two
+        processors are noise of our own. What was wrong stays wrong.
         """
         if item.nodeid not in self._results:
             self._begin(item)
-        try:
-            return self._results[item.nodeid].result()
-        except (LateError, LabError) as error:
-            print(f"{item.name}: once more, alone: {error}")
-        wait(self._results.values())
-        return self._submit(item).result()
+        result = self._results[item.nodeid]
+        for _ in range(_AGAIN):
+            try:
+                return result.result()
+            except (LateError, LabError) as error:
+                print(f"{item.name}: once more, alone: {error}")
+            wait(self._results.values())
+            result = self._submit(item)
+        return result.result()
 
     def _begin(self, first: pytest.Item) -> None:
         """Start the bodies from this one up to the next test that has none: that one wants no noise."""
