@@ -28,7 +28,8 @@ log: Final = logging.getLogger("carp.health")
 SPREAD: Final = 1.0
 """s within which a check runs for the first time, at random; the period if that is less."""
 GRID: Final = 0.05
-"""s; cheap checks run on this grid, so that hundreds share few wake-ups (design.md rule 8)."""
+"""s; cheap checks run on this grid, so that hundreds share few wake-ups (design.md rule 8); those of a short
+period on a finer one, a twentieth of it, or all would come in one row."""
 STALL: Final = 0.1
 """s; a run that goes on for this much longer than its timeout shows that we stood still, not the target."""
 
@@ -175,10 +176,11 @@ class _Run:
 
     async def _repeat(self, phase: float) -> None:
         check = self.monitor.check
-        period, costly = check.period, _is_costly(check.target)
+        period, grid = check.period, min(GRID, check.period / 20)
+        costly = _is_costly(check.target)
         due = self._loop.time() + phase * min(period, SPREAD)
         while True:
-            when = due if costly else math.ceil(due / GRID) * GRID
+            when = due if costly else math.ceil(due / grid) * grid
             await asyncio.sleep(when - self._loop.time())
             await self._once()
             late = self._loop.time() - due

@@ -129,7 +129,7 @@ class Runner:
         if config.fenced and not self._is_fresh(member):
             problem = member.problem if member.sent_at is None else "stopped between advert and address"
             return self._claim_failed(member, problem) if claims else True
-        lifetime = config.timing.lifetime() if config.fenced else None
+        lifetime = config.lifetime if config.fenced else None
         began = self._clock.now()
         problem = member.port.hold(config.addresses, lifetime) or ""
         late = lifetime is not None and self._clock.now() - began > lifetime / 4
@@ -164,7 +164,7 @@ class Runner:
             return True
         self._send(member)
         if config.fenced and self._is_fresh(member) and self._clock.now() <= expires:
-            member.port.hold(config.addresses, config.timing.lifetime())
+            member.port.hold(config.addresses, config.lifetime)
             if self._clock.now() > expires:
                 member.port.release(config.addresses)
         return True
@@ -178,7 +178,7 @@ class Runner:
         if not ready:
             return
         began = self._clock.now()
-        leases = [(m.port.ifindex, m.vhost.config.addresses, m.vhost.config.timing.lifetime()) for m in ready]
+        leases = [(m.port.ifindex, m.vhost.config.addresses, m.vhost.config.lifetime) for m in ready]
         refused = self._kernel.renew(leases)
         for position, member in enumerate(ready):
             # Still judged by the lease before this one: what came too late has brought the address back.

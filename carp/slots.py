@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
-from carp.core.transitions import State
 from carp.fence import RESUME_GRACE, lease_left
 from carp.links import Inventory, Place, resolve
 from carp.netlink import supports_proto
@@ -104,17 +103,19 @@ class Places:
         self, due: Iterable[Slot], slots: Iterable[Slot], closing: Callable[[Segment], None]
     ) -> None:
         """Ask the drivers: a master that is due and has no carrier lets go before it would send (rule 3)."""
-        segments = {
-            id(slot.port.segment): slot.port.segment
-            for slot in due
-            if slot.member.vhost.state is State.MASTER and not slot.config.ignore_link_state
-        }
-        for segment in segments.values():
-            if segment is None or self._netlink.carrier(segment.name) is not False:
+        asked: set[Segment | None] = {None}
+        for slot in due:
+            segment = slot.port.segment
+            if segment in asked or slot.member.vhost.master is None or slot.config.ignore_link_state:
                 continue
-            for slot in slots:
-                if slot.port.segment is segment and not slot.config.ignore_link_state:
-                    self.detach(slot, f"interface {segment.name} has no carrier", closing)
+            asked.add(segment)
+            if segment is not None and self._netlink.carrier(segment.name) is False:
+                self._cut(segment, slots, closing)
+
+    def _cut(self, segment: Segment, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
+        for slot in slots:
+            if slot.port.segment is segment and not slot.config.ignore_link_state:
+                self.detach(slot, f"interface {segment.name} has no carrier", closing)
 
     def detach(self, slot: Slot, reason: str, closing: Callable[[Segment], None]) -> None:
         """Take a vhost off its interface; a master lets go of its addresses first."""

@@ -158,20 +158,24 @@ class VhostConfig:
     health_checks: tuple[Check, ...] = ()
     when_all_fail: WhenAllFail = WhenAllFail.KEEP
 
-    @property
-    def addresses(self) -> tuple[Vip, ...]:
-        """The addresses that a master holds."""
-        return self.sign.addresses
+    # What the hot path asks for at every advert, so no properties.
+    addresses: tuple[Vip, ...] = field(init=False, repr=False, compare=False)
+    """The addresses that a master holds."""
+    fenced: bool = field(init=False, repr=False, compare=False)
+    """Whether the kernel takes the addresses away when we are dead."""
+    lifetime: int = field(init=False, repr=False, compare=False)
+    """L, in seconds."""
+
+    def __post_init__(self) -> None:
+        """Derive."""
+        object.__setattr__(self, "addresses", self.sign.addresses)
+        object.__setattr__(self, "fenced", self.manage and self.fencing is Fencing.LIFETIME)
+        object.__setattr__(self, "lifetime", self.timing.lifetime())
 
     @property
     def families(self) -> tuple[int, ...]:
         """4, 6 or both: the families that adverts go out in."""
         return tuple(sorted({a.version for a in self.addresses}))
-
-    @property
-    def fenced(self) -> bool:
-        """Whether the kernel takes the addresses away when we are dead."""
-        return self.manage and self.fencing is Fencing.LIFETIME
 
 
 def held_difference(old: VhostConfig, new: VhostConfig) -> tuple[tuple[Vip, ...], bool]:

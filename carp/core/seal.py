@@ -61,11 +61,14 @@ class Seal:
 
     def next(self, wall: float) -> int:
         """Return the time for the next advert; advances the sender's floor."""
-        after = None if self.newest is None else (self.newest + 1) % MODULUS
-        self.last = self.newest = latest(from_wall(wall), after)
-        if self.reserved is not None and newer(self.last, self.reserved):
+        # `latest` and `newer` written out: this runs for every advert.
+        time, newest, reserved = int(wall * UNITS) % MODULUS, self.newest, self.reserved
+        if newest is not None and not 0 < (time - newest) % MODULUS < _HALF:
+            time = (newest + 1) % MODULUS
+        if reserved is not None and 0 < (time - reserved) % MODULUS < _HALF:
             self.overdrawn = True
-        return self.last
+        self.last = self.newest = time
+        return time
 
     def reserve(self, wall: float) -> int:
         """Return a new floor, to be written before a time beyond the old one is sent."""

@@ -10,7 +10,7 @@ from carp.core.errors import DropReason
 from carp.core.seal import newer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from carp.core.auth import Address, Context
     from carp.core.config import VhostConfig
@@ -40,6 +40,8 @@ class Signer:
         self._credentials = (config.sign, *config.accept)
         self._contexts: list[Context] = [c.context(config.vhid) for c in self._credentials]
         self._in_use = [True] + [False] * len(config.accept)
+        self._sources: Sequence[Address] = ()
+        self._packed: list[bytes] = []
         self._heads: dict[tuple[int, int, int], tuple[tuple[bytes, int], bytes]] = {}
 
     def inherit(self, old: Signer) -> None:
@@ -49,7 +51,7 @@ class Signer:
                 self._in_use[index] |= old._in_use[old._credentials.index(credentials)]
 
     def packets(
-        self, header: tuple[int, int, int], sources: Iterable[Address], wall: float
+        self, header: tuple[int, int, int], sources: Sequence[Address], wall: float
     ) -> list[tuple[Address, bytes]]:
         """Return (source, 36 bytes) for each family and context in use.
 
@@ -60,12 +62,14 @@ class Signer:
             prepared = wire.prefix_sum(self._vhid, *header), bytes((self._vhid, *header))
             self._heads[header] = prepared
         head, fields = prepared
+        if sources is not self._sources:
+            self._sources, self._packed = sources, [source.packed for source in sources]
         result = []
-        for source in sources:
+        for source, packed in zip(sources, self._packed, strict=True):
             for context, used in zip(self._contexts, self._in_use, strict=True):
                 if used:
                     time = self.seal.next(wall)
-                    counter = time.to_bytes(4, "big") + context.tag(time, fields, source.packed)
+                    counter = time.to_bytes(4, "big") + context.tag(time, fields, packed)
                     result.append((source, wire.seal_packet(head, counter + context.digest(counter))))
         return result
 

@@ -65,6 +65,7 @@ class Vhost:
         self.stopped = False
         self.lapses_at = NEVER
         """When the lease of a master ends; never while there is none."""
+        self._header: tuple[int, int, int] | None = None
         self._chance = chance
         self._started = False
         self.backup: Backup | None = None
@@ -89,12 +90,14 @@ class Vhost:
 
     def header(self, *, bow_out: bool = False) -> tuple[int, int, int]:
         """Return (advbase, advskew, byte 4) of our next advert."""
-        timing, demotion = self.config.timing, self.demotion
+        if self._header is None:
+            timing, demotion = self.config.timing, self.demotion
+            self._header = timing.advbase, demoted_skew(timing.advskew, demotion), demotion
         if not bow_out:
-            return timing.advbase, demoted_skew(timing.advskew, demotion), demotion
+            return self._header
         leaving = None if self.master is None else self.master.leaving
         stops = leaving is not None and leaving.purpose is Purpose.STOP
-        return BOW_OUT, BOW_OUT, 255 if stops else demotion
+        return BOW_OUT, BOW_OUT, 255 if stops else self._header[2]
 
     def period(self) -> float:
         """Return how often we advertise as master, in seconds."""
@@ -208,9 +211,6 @@ class Vhost:
         return (changed,)
 
     def _resume(self, sources: tuple[Address, ...], expires: float, now: float) -> Sequence[Effect]:
-        if self.state is not State.INIT:
-            msg = f"resume in state {self.state}"
-            raise MisuseError(msg)
         self.sources, self.reason, self._started = sources, "", True
         changed = self._change(Cause.LEASE_RESUMED, now)
         self.master = Master(self.config, self.period(), self.signer.seal, now)
@@ -339,7 +339,7 @@ class Vhost:
 
     def _demote(self, reason: str, amount: int, now: float) -> Sequence[Effect]:
         """Hand over when the demotion grows; say so in the next advert when it shrinks."""
-        before = self.demotion
+        before, self._header = self.demotion, None
         if amount:
             self.demotions[reason] = amount
         else:
@@ -384,7 +384,7 @@ class Vhost:
         if config.vhid != self.config.vhid:
             msg = f"vhid {self.config.vhid} cannot become {config.vhid} in place"
             raise MisuseError(msg)
-        old, self.config = self.config, config
+        old, self.config, self._header = self.config, config, None
         signer = Signer(config, self.signer.seal)
         signer.inherit(self.signer)
         self.signer = signer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -17,6 +19,7 @@ PERIOD: Final = 1.5
 """s between two looks."""
 SETTLE: Final = 0.2
 """s that a burst of changes may go on before it counts, as one."""
+_FOLDER: Final = "folder"
 
 
 class Watch:
@@ -34,25 +37,26 @@ class Watch:
         self._paths = tuple(paths)
         self._changed = changed
         self._loop = asyncio.get_running_loop()
-        self._stopped = threading.Event()
+        self._stopped = False
         # A daemon thread: one that hangs on a disk must not keep the process from ending.
         threading.Thread(target=self._run, args=(self._look(),), name="watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no more; no call comes after this."""
-        self._stopped.set()
+        """Watch no more: no call comes after this, and the thread ends by itself within 2 s."""
+        self._stopped = True
 
     def _run(self, seen: tuple[Mark, ...]) -> None:
-        while not self._stopped.wait(PERIOD):
-            if self._look() == seen:
+        while not self._stopped:
+            time.sleep(PERIOD)
+            if self._stopped or self._look() == seen:
                 continue
-            self._stopped.wait(SETTLE)
+            time.sleep(SETTLE)
             seen = self._look()
             with suppress(RuntimeError):  # the loop has ended without stop()
                 self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
-        if not self._stopped.is_set():
+        if not self._stopped:
             self._changed()
 
     def _look(self) -> tuple[Mark, ...]:
@@ -61,11 +65,14 @@ class Watch:
 
 def _mark(path: str) -> Mark:
     """Return something that differs once the file, or anything in the folder, has changed."""
+    mark = _stamp(path)
+    if mark[0] is not _FOLDER:
+        return mark
     try:
         names = os.listdir(path)  # noqa: PTH208 (Path objects cost more than the look)
-    except OSError:
-        return _stamp(path)
-    return tuple((name, *_stamp(f"{path}/{name}")) for name in sorted(names) if not name.startswith("."))
+    except OSError as error:
+        return (error.errno,)
+    return tuple((name, _stamp(f"{path}/{name}")) for name in sorted(names) if not name.startswith("."))
 
 
 def _stamp(path: str) -> Mark:
@@ -74,4 +81,6 @@ def _stamp(path: str) -> Mark:
         info = os.stat(path)  # noqa: PTH116 (as above)
     except OSError as error:
         return (error.errno,)
+    if stat.S_ISDIR(info.st_mode):
+        return (_FOLDER,)
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns

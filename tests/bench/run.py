@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import part_cut
 import part_footprint
+import part_interop
 import part_kill
 import part_micro
 import part_resume
@@ -43,6 +44,7 @@ PARTS = {
     "cut": (part_cut.run, "a node cut off from the others: outage"),
     "stop": (part_stop.run, "SIGTERM and SIGUSR2 of the owner: answers lost"),
     "kill": (part_kill.run, "kill -9 and SIGSTOP of the owner: time with two owners"),
+    "interop": (part_interop.run, "kill -9 of ours with a real ucarp as successor: time with two owners"),
     "resume": (part_resume.run, "end and start of a lone member: answers lost; time to the first advert"),
     "footprint": (part_footprint.run, "memory, CPU and wake-ups of a master of 1 and of 200 addresses"),
     "fast": (_fast, "an interval of 100 ms: outage, and 200 addresses at once"),
@@ -93,7 +95,7 @@ def _write(figures: Sequence[Figure], options: argparse.Namespace) -> None:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[2],  # of 15 minutes: what else ran here makes every wake-up dearer
+        "load": round(os.getloadavg()[2], 1),  # of 15 minutes: what else ran here makes every wake-up dearer
     }
     note = ", ".join(f"{key} {value}" for key, value in machine.items())
     sys.stdout.write("\n".join([*table(figures, quick=options.quick), "", f"machine: {note}", ""]))

@@ -99,5 +99,5 @@ def test_an_unknown_part_is_one_line_that_names_it() -> None:
 def test_help_lists_every_part() -> None:
     """`--help` teaches the names that `--only` takes."""
     done = bench("--help")
-    for name in ("cut", "stop", "kill", "resume", "footprint", "fast", "micro"):
+    for name in ("cut", "stop", "kill", "interop", "resume", "footprint", "fast", "micro"):
         assert f"\n  {name}" in done.stdout

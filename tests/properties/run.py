@@ -60,13 +60,21 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default 1)")
-    parser.add_argument("--runs", type=int, default=0, help="how many seeds (default: until the time is over)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="how long; one minute unless told otherwise")
+    parser.add_argument(
+        "--runs", type=int, default=0, help="how many seeds (default: until the time is over)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="how long; one minute unless told otherwise"
+    )
     parser.add_argument("--hours", type=float, default=0.0, help="how long")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), help="only this one (default: all but quiet in turn)")
+    parser.add_argument(
+        "--scenario", choices=sorted(SCENARIOS), help="only this one (default: all but quiet in turn)"
+    )
     parser.add_argument("--keep-going", action="store_true", help="print failures in one line and go on")
-    parser.add_argument("--fuzz", type=int, default=0, metavar="N", help="instead: N random and mutated packets")
+    parser.add_argument(
+        "--fuzz", type=int, default=0, metavar="N", help="instead: N random and mutated packets"
+    )
     return parser.parse_args()
 
 
@@ -80,7 +88,9 @@ def _jobs(names: list[str], seed: int, runs: int) -> Iterator[tuple[str, int]]:
 def _report(outcome: Outcome, brief: bool) -> int:
     if not outcome.failure:
         return 0
-    print(f"FAILED --scenario {outcome.scenario} --seed {outcome.seed} --runs 1: {outcome.failure}", flush=True)
+    print(
+        f"FAILED --scenario {outcome.scenario} --seed {outcome.seed} --runs 1: {outcome.failure}", flush=True
+    )
     if not brief:
         print("\n".join(outcome.trace[-TRACE:]), flush=True)
     return 1

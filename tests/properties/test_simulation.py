@@ -72,7 +72,9 @@ def holders(cluster: Cluster) -> list[Host]:
 # --- a fault in every call --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [None, ev.Stop(), ev.Stop(release=True), ev.StepDown(), ev.Demote("test", 20)], ids=str)
+@pytest.mark.parametrize(
+    "order", [None, ev.Stop(), ev.Stop(release=True), ev.StepDown(), ev.Demote("test", 20)], ids=str
+)
 def test_a_master_killed_in_any_call_is_succeeded(order: ev.Event | None) -> None:
     """Killed before or after any of its next calls, in a handover or not: one holder in the end."""
     for count in range(1, 40):

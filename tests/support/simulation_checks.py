@@ -106,7 +106,9 @@ class OneHolder:
         if facts.world.now - start < facts.settle - 1e-6 or not facts.world.network.connected(one, other):
             facts.world.at(max(start + facts.settle, facts.world.now + 1.0), self._check, one, other, pair)
         else:
-            facts.fail(f"(1) {one.name} and {other.name} both hold the address, {facts.settle:.1f} s after the last fault")
+            facts.fail(
+                f"(1) {one.name} and {other.name} both hold the address, {facts.settle:.1f} s after the last fault"
+            )
 
 
 class NoStaleAddress:
@@ -201,7 +203,9 @@ class BoundedOverlap:
                 continue
             self.longest = max(self.longest, length)
             if self.enabled and length > allowed + TINY:
-                facts.fail(f"(3) {old.name} and {new.name} both held the address for {length:.3f} s, not {allowed:.3f} ({why})")
+                facts.fail(
+                    f"(3) {old.name} and {new.name} both held the address for {length:.3f} s, not {allowed:.3f} ({why})"
+                )
 
 
 class SomebodyIsMaster:
@@ -249,7 +253,9 @@ class SomebodyIsMaster:
                 continue
             start = max(since, facts.disturbed_at, facts.failed_claims.get(index, 0.0))
             if world.now - start > self.bound():
-                facts.fail(f"(4) {node.name} is healthy and nobody holds the address for {world.now - start:.3f} s")
+                facts.fail(
+                    f"(4) {node.name} is healthy and nobody holds the address for {world.now - start:.3f} s"
+                )
             again = min(again, start + self.bound() + 1e-6)
         self._planned_for = max(again, world.now + 0.01) if again < world.now + 1e8 else 0.0
         if self._planned_for:
@@ -259,7 +265,12 @@ class SomebodyIsMaster:
 def _is_healthy(host: Host) -> bool:
     process = host.process
     able = process is not None and host.link and not (host.stopped or host.send_error or host.kernel_error)
-    return able and process is not None and not process.vhost.stopped and process.vhost.snapshot().leaving is None
+    return (
+        able
+        and process is not None
+        and not process.vhost.stopped
+        and process.vhost.snapshot().leaving is None
+    )
 
 
 class HandoverLosesNothing:
@@ -276,7 +287,12 @@ class HandoverLosesNothing:
         """Watch a handover of a master that holds the address."""
         facts = self._facts
         process = host.process
-        if process is None or process.vhost.state is not State.MASTER or not host.holds or facts.holders() != [host]:
+        if (
+            process is None
+            or process.vhost.state is not State.MASTER
+            or not host.holds
+            or facts.holders() != [host]
+        ):
             return
         self._began_at = facts.world.now
         # Unanswered and told to delete, a stopping master does so after 1.5 s.
@@ -327,7 +343,9 @@ class NobodyLockedOut:
         """Accept duplicates of nothing: the network is calm."""
         if self.watching:
             sender = self._facts.world.network.nodes[packet.sender].name
-            self._facts.fail(f"(7) {host.name} drops an advert of {sender} as {reason} long after the last fault")
+            self._facts.fail(
+                f"(7) {host.name} drops an advert of {sender} as {reason} long after the last fault"
+            )
 
 
 class OneLivingMaster:
@@ -350,9 +368,7 @@ class OneLivingMaster:
                 reigns = _reign(host), _reign(other)
                 world.at(world.now + 1.0, self._check, host, other, world.now, self._facts.lost(pair), reigns)
 
-    def _check(
-        self, one: Host, other: Host, since: float, lost: int, reigns: tuple[float, float]
-    ) -> None:
+    def _check(self, one: Host, other: Host, since: float, lost: int, reigns: tuple[float, float]) -> None:
         facts = self._facts
         world = facts.world
         if not (_is_plain_master(one) and _is_plain_master(other)) or not world.network.connected(one, other):
@@ -365,7 +381,9 @@ class OneLivingMaster:
         allowed = 2 * MAX_DELAY + missed * facts.lifetime / 4
         if world.now - start > allowed:
             length = world.now - start
-            facts.fail(f"(8) {one.name} and {other.name} are both master for {length:.2f} s and hear each other")
+            facts.fail(
+                f"(8) {one.name} and {other.name} are both master for {length:.2f} s and hear each other"
+            )
         world.at(world.now + 0.25, self._check, one, other, since, lost, reigns)
 
 
@@ -466,7 +484,9 @@ class Checks:
         """Long after the last fault: exactly one holder, who is the one master."""
         holders = self.facts.holders()
         if len(holders) != 1:
-            self.facts.fail(f"(1) the settled cluster has {len(holders)} holders: {[h.name for h in holders]}")
+            self.facts.fail(
+                f"(1) the settled cluster has {len(holders)} holders: {[h.name for h in holders]}"
+            )
 
 
 def _is_shared(node: Node, address: Address) -> bool:

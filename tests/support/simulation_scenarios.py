@@ -18,7 +18,21 @@ if TYPE_CHECKING:
     from carp.core.config import VhostConfig
     from simulation_host import Host
 
-CALLS: Final = ("", "", "", "now", "wall", "send", "hold", "renew", "release", "announce", "probe", "disk", "inventory")
+CALLS: Final = (
+    "",
+    "",
+    "",
+    "now",
+    "wall",
+    "send",
+    "hold",
+    "renew",
+    "release",
+    "announce",
+    "probe",
+    "disk",
+    "inventory",
+)
 APART: Final = 4.5
 """s between two faults of one host where the bounds of a single fault are checked."""
 TIMINGS: Final = ((1, 3), (1, 3), (1, 3), (1, 2), (1, 5), (2, 2), (2, 3))
@@ -28,7 +42,9 @@ TIMINGS: Final = ((1, 3), (1, 3), (1, 3), (1, 2), (1, 5), (2, 2), (2, 3))
 class Storm:
     """Calls ``act`` again and again at random moments."""
 
-    def __init__(self, world: World, act: Callable[[], None], gap: tuple[float, float], seconds: float) -> None:
+    def __init__(
+        self, world: World, act: Callable[[], None], gap: tuple[float, float], seconds: float
+    ) -> None:
         """``gap``: s between two calls, at least and at most; for ``seconds`` from now."""
         self._world = world
         self._act = act
@@ -225,7 +241,10 @@ def settings(world: World) -> None:
         host = _pick(cluster, often_master=False)
         config = host.config
         timing = replace(
-            config.timing, advbase=rng.choice((1, 1, 2)), advskew=rng.randrange(255), ratio=rng.choice((3, 3, 4, 5))
+            config.timing,
+            advbase=rng.choice((1, 1, 2)),
+            advskew=rng.randrange(255),
+            ratio=rng.choice((3, 3, 4, 5)),
         )
         mode = rng.choice(list(PreemptMode))
         preempt = replace(config.preempt, mode=mode, after=4.0 if mode is PreemptMode.AFTER else 0.0)
@@ -280,7 +299,9 @@ def _three_steps(config: VhostConfig, changes: int) -> list[tuple[Credentials, t
     plan: list[tuple[Credentials, tuple[Credentials, ...]]] = [(config.sign, ())]
     for number in range(changes):
         old = plan[-1][0]
-        addresses = tuple(a for a in old.addresses if a != VIP6) if VIP6 in old.addresses else (*old.addresses, VIP6)
+        addresses = (
+            tuple(a for a in old.addresses if a != VIP6) if VIP6 in old.addresses else (*old.addresses, VIP6)
+        )
         new = Credentials(addresses if number % 2 else old.addresses, b"secret %d" % number)
         if number == 2:
             new = replace(new, password=old.password, addresses=addresses)

@@ -117,7 +117,9 @@ class Network:
     def reaches(self, sender: Node, receiver: Node) -> bool:
         """Whether packets can go from one to the other."""
         return (
-            sender.link and receiver.link and (not self.blocked or (sender.index, receiver.index) not in self.blocked)
+            sender.link
+            and receiver.link
+            and (not self.blocked or (sender.index, receiver.index) not in self.blocked)
         )
 
     def connected(self, one: Node, other: Node) -> bool:

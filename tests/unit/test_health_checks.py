@@ -80,11 +80,6 @@ def check(target: Target = ROUTER, name: str = "router", **fields: Any) -> Check
     return replace(Check(name, target, period=0.01, timeout=1.0, rise=1, fall=2), **fields)
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "GRID", 0.001)
-
-
 @pytest.fixture
 def play() -> Callable[[Callable[[World], Coroutine[Any, Any, None]]], None]:
     """Return what plays a scene in a new world, within ten seconds."""
