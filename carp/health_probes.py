@@ -155,7 +155,7 @@ async def _connected(sock: socket.socket, where: tuple[str, int]) -> None:
     if error in _IN_PROGRESS:
         await _ready(sock, write=True)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if not error and sock.getsockname() == sock.getpeername():
+    if not error and sock.getsockname()[1] == where[1] and sock.getsockname() == sock.getpeername():
         # Nobody listens on a port of the ephemeral range, and the kernel chose the same for our own end.
         error = errno.ECONNREFUSED
     if error:

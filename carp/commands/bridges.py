@@ -1,4 +1,4 @@
-"""What the kernel says about the bridge behind an interface: does it watch multicast, does anybody ask?
+"""What the kernel says about the bridge behind an interface: whether it snoops on multicast, who asks.
 
 By rtnetlink and not by /sys, which shows the network namespace that it was mounted in. Layouts and numbers
 are those of linux/if_link.h.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,7 +42,7 @@ class Bridge:
 
 def bridge_of(interface: str) -> Bridge | None:
     """Return the bridge that an interface is, is a port of, or stands on; None without one, or no answer."""
-    known = {index: each for each in _links() for index in (each.index,)}
+    known = {each.index: each for each in _links()}
     here = next((each for each in known.values() if each.name == interface), None)
     for _ in range(_DEPTH):
         if here is None or here.bridge is not None:
@@ -102,4 +103,4 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _number(data: bytes | None) -> int:
-    return int.from_bytes(data[:4], "little" if struct.pack("=H", 1)[0] else "big") if data else 0
+    return int.from_bytes(data[:4], sys.byteorder) if data else 0

@@ -27,7 +27,9 @@ def check_wire(target: Target, host: Host, heard: Heard | None) -> Iterator[Find
     reason = "listening needs CAP_NET_RAW" if heard is None else heard.problems.get(target.interface, "")
     if heard is None or reason or target.interface not in host.links:
         text = reason or "there is no interface to listen on"
-        for check in ("adverts", "speakers", "owner", "clock"):
+        if target.state == "INIT":
+            yield _adverts(target, [], [], 0.0)
+        for check in ("adverts", "speakers", "owner", "clock")[target.state == "INIT" :]:
             yield Finding(target.name, check, SKIPPED, text)
         return
     ours = [each for each in heard.of(target) if each.ours]

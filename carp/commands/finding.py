@@ -23,7 +23,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's result. ``about`` is what was looked at (host, an interface, a vhost); ``advice`` what to do."""
+    """One check's result: ``about`` is the host, an interface or a vhost; ``advice`` says what to do."""
 
     about: str
     check: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -132,14 +131,12 @@ class _Ear:
             for address in self._addresses:
                 self._ask(address, heard)
         packet = self._tap.receive(_TURN)
-        while packet is not None:
+        if packet is not None:
             heard.note(self._name, packet, self._host, time.monotonic(), time.time())
-            packet = self._tap.receive(0.0)
-        while select.select([self._frames], [], [], 0)[0]:
-            for frame in self._frames.receive():
-                answer = announce.answer_of(frame)
-                if answer is not None and answer[0] in self._addresses and answer[1] != self._link.mac:
-                    heard.answers.setdefault((self._name, answer[0]), set()).add(answer[1].hex(":"))
+        for frame in self._frames.receive():
+            answer = announce.answer_of(frame)
+            if answer is not None and answer[0] in self._addresses and answer[1] != self._link.mac:
+                heard.answers.setdefault((self._name, answer[0]), set()).add(answer[1].hex(":"))
 
     def _ask(self, address: Address, heard: Heard) -> None:
         mac = self._link.mac

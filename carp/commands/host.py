@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import sys
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -95,9 +95,7 @@ def parse_igmp(text: str) -> dict[str, frozenset[Address]]:
             name = words[1].rstrip(":")
         elif words and name:
             # The kernel prints the number as the host stores it.
-            raw = int(words[0], 16).to_bytes(4, "big")
-            packed = socket.htonl(int.from_bytes(raw, "big")).to_bytes(4, "big")
-            found.setdefault(name, set()).add(IPv4Address(packed))
+            found.setdefault(name, set()).add(IPv4Address(int(words[0], 16).to_bytes(4, sys.byteorder)))
     return {name: frozenset(groups) for name, groups in found.items()}
 
 

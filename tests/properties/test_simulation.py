@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carp.core import events as ev
-from carp.core.backup import Backup
 from carp.core.config import Credentials
 from carp.core.leaving import Leaving, Step
 from carp.core.master import Master
@@ -178,8 +177,8 @@ def test_bounded_overlap_sees_a_fence_without_an_age_check(monkeypatch: pytest.M
 
 def test_somebody_is_master_sees_a_backup_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """(4) fails where backups do not claim in time."""
+    monkeypatch.setattr(Vhost, "dead_time", lambda _self: 60.0)
     cluster = settled()
-    monkeypatch.setattr(Backup, "tick", lambda *_: ((), None))
     cluster.kill(cluster.hosts[MASTER])
     with pytest.raises(Violation, match=r"^\(4\)"):
         run(cluster, 20.0)

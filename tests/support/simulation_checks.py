@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from carp.core.errors import DropReason
 from carp.core.seal import newer
 from carp.core.transitions import Cause, State
+from carp.runner import FRESH
 from simulation_host import Host
 from simulation_world import MAX_DELAY, QUIET_DELAY, Violation, World
 
@@ -45,6 +46,7 @@ class Facts:
         self.cut_at = -1e9
         self.sent: dict[int, deque[float]] = {}
         self.heard: dict[tuple[int, int], float] = {}
+        self.lost_until_heard: dict[tuple[int, int], int] = {}
         self.drops: Counter[DropReason] = Counter()
         self.adverts_heard = 0
         self.causes: dict[int, Cause] = {}
@@ -57,9 +59,14 @@ class Facts:
         self.all_ours = True
 
     def adverts_missed(self, sender: Node, receiver: Node) -> int:
-        """Count the sendings since the last one that the receiver believed."""
-        last = self.heard.get((receiver.index, sender.index), -1e9)
-        return sum(1 for at in self.sent.get(sender.index, ()) if at > last + 1e-9)
+        """Count the sendings that the network has lost since the last one that the receiver believed."""
+        pair = receiver.index, sender.index
+        last = self.heard.get(pair, -1e9)
+        unheard = sum(1 for at in self.sent.get(sender.index, ()) if at > last + 1e-9)
+        lost = self.world.network.lost.get((sender.index, receiver.index), 0) - self.lost_until_heard.get(
+            pair, 0
+        )
+        return min(unheard, lost)
 
     def lost(self, pair: tuple[int, int]) -> int:
         """Count the adverts that the network has lost between two, both ways."""
@@ -140,7 +147,8 @@ class BoundedOverlap:
 
     Each advert lost just before adds L/4. Two that claim within a packet's delay overlap by that delay,
     by L/4 more for each advert lost meanwhile, and until its lease ends if one of them is killed or
-    stopped right then. A takeover from a living master (preemption, demotion) may overlap by L + 1.15 s.
+    stopped right then. One that is stopped between a look at the clock and what follows acts on old
+    knowledge, for a packet's delay. A takeover from a living master (preemption, demotion) may overlap by L + 1.15 s.
     A first claim whose every probe was answered too late or never is bounded by the lease only.
     """
 
@@ -177,6 +185,8 @@ class BoundedOverlap:
             allowed = max(allowed, facts.lifetime + KERNEL_TAIL)
         if cause is Cause.FIRST_CLAIM and new.process is not None and new.process.port.probes_lost:
             allowed += facts.lifetime + KERNEL_TAIL
+        if facts.world.now - new.resumed_in_call_at < FRESH:
+            allowed += facts.world.network.max_delay
         return allowed, f"{cause}, {missed} adverts missed"
 
     def _twins(self, old: Node, new: Node) -> bool:
@@ -470,6 +480,8 @@ class Checks:
         heard = self.facts.heard
         if packet.sent_at > heard.get(pair, 0.0):
             heard[pair] = packet.sent_at
+            lost = self.facts.world.network.lost.get((packet.sender, host.index), 0)
+            self.facts.lost_until_heard[pair] = lost
 
     def dropped(self, host: Host, packet: Packet, reason: DropReason) -> None:
         """An advert was not believed."""

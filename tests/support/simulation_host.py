@@ -137,7 +137,7 @@ class Host:
         self.stored: Stored | None = None
         self.process: Process | None = None
         self.stopped = False
-        self.stopped_at = -math.inf
+        self.resumed_in_call_at = -math.inf
         self._stopped_local = 0.0
         self.trip: Trip | None = None
         self.rate = 1.0 + world.rng.uniform(-200e-6, 200e-6)
@@ -182,6 +182,7 @@ class Host:
         if self.process is not process:
             raise Killed
         self._cont()
+        self.resumed_in_call_at = self.world.now
 
     def stop_between_turns(self, seconds: float) -> None:
         """SIGSTOP while the process sleeps."""
@@ -197,7 +198,6 @@ class Host:
 
     def _stop(self, where: str) -> None:
         self.stopped = True
-        self.stopped_at = self.world.now
         self._stopped_local = self.local()
         self.world.say(self.name, f"SIGSTOP {where}")
         self.world.checks.disturbed()

@@ -202,7 +202,7 @@ def test_a_proven_lease_resumes_mastership() -> None:
 def test_resuming_needs_init() -> None:
     """Anything else is our own mistake."""
     line, station = backup(config())
-    with pytest.raises(MisuseError, match="resume in state BACKUP"):
+    with pytest.raises(MisuseError, match="no transition from BACKUP by lease-resumed"):
         line.give(station, ev.Resume((address(US),), line.now + 0.5))
 
 
