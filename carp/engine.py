@@ -293,8 +293,11 @@ class Engine:
         """Put a vhost without a past into a slot; it begins at the next `settle`."""
         seal = slot.member.vhost.signer.seal
         now = self._clock.now()
-        slot.member.vhost = Vhost(slot.config, chance=random.random, seal=seal, now=now)
-        slot.member.vhost.reason = reason
+        fresh = Vhost(slot.config, chance=random.random, seal=seal, now=now)
+        # Demotions are somebody else's judgement; they outlive what went wrong here.
+        fresh.demotions = dict(slot.member.vhost.demotions)
+        fresh.reason = reason
+        slot.member.vhost = fresh
         if slot.port.segment is not None:
             self._places.detach(slot, reason, self._closing)
 

@@ -101,9 +101,7 @@ def _addressing(
             return
     outside = [str(vip) for vip in sorted(vips, key=str) if not any(vip in _network(a) for a in own)]
     if outside:
-        text = (
-            f"{', '.join(outside)} is in no subnet of this interface: neighbours would not ask for it by ARP"
-        )
+        text = f"{', '.join(outside)} is in no subnet of this interface: neighbours do not ask for it by ARP"
         yield Finding(name, "interface", WARN, text, "right only where a router sends it here")
         return
     shown = ", ".join(f"{a.address}/{a.prefixlen}" for a in own)
@@ -210,10 +208,11 @@ def check_proxy(target: Target, host: Host) -> Iterator[Finding]:
     """Judge whether this host would answer for an address that the vhost's interface does not hold."""
     ignore = host.effective(target.interface, "arp_ignore")
     for ip in target.ips:
-        elsewhere = [name for name in host.holders(ip) if name != target.interface]
-        if not elsewhere:
+        where = ", ".join(name for name in host.holders(ip) if name != target.interface)
+        if not where:
+            text = f"no other interface holds {ip}; a DNAT rule for it cannot be seen from here"
+            yield Finding(target.name, "kube-proxy", OK, text)
             continue
-        where = ", ".join(elsewhere)
         if ip.version == 6 or ignore:
             text = f"{ip} is also on {where}; ARP and ND for it are not answered from there"
             yield Finding(target.name, "kube-proxy", OK, text)

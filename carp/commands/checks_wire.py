@@ -22,10 +22,13 @@ _VIRTUAL_MAC: Final = "00:00:5e:00:01:"
 _SETTINGS: Final = "compare password, address list and vhid on both sides; else choose another vhid"
 
 
-def check_wire(target: Target, host: Host, heard: Heard | None) -> Iterator[Finding]:
-    """Judge adverts, other speakers, owners of the addresses and clocks of one vhost."""
-    reason = "listening needs CAP_NET_RAW" if heard is None else heard.problems.get(target.interface, "")
-    if heard is None or reason or target.interface not in host.links:
+def check_wire(target: Target, host: Host, heard: Heard | str) -> Iterator[Finding]:
+    """Judge adverts, other speakers, owners of the addresses and clocks of one vhost.
+
+    ``heard`` says why nobody listened where it is a text.
+    """
+    reason = heard if isinstance(heard, str) else heard.problems.get(target.interface, "")
+    if isinstance(heard, str) or reason or target.interface not in host.links:
         text = reason or "there is no interface to listen on"
         if target.state == "INIT":
             yield _adverts(target, [], [], 0.0)

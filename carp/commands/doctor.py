@@ -24,6 +24,7 @@ from carp.commands.checks_host import check_host, check_interface, check_proxy
 from carp.commands.checks_wire import check_wire
 from carp.commands.client import Client, NoAnswerError
 from carp.commands.finding import Finding, Target, Verdict
+from carp.commands.hearing import Heard, listen
 from carp.commands.host import Host, read_host
 from carp.core.errors import CarpError, ConfigError
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if given.output == "json":
         say(json.dumps({"findings": [asdict(each) for each in findings], **_totals(findings)}, indent=2))
     else:
-        _print(findings)
+        _print(findings, {target.name: target.title for target in targets})
     return TROUBLE if any(each.verdict is Verdict.FAIL for each in findings) else OK
 
 
@@ -148,17 +149,22 @@ def examine(
     findings = list(check_host(host, daemon))
     for name in sorted({target.interface for target in targets} - {""}):
         findings += check_interface(name, [t for t in targets if t.interface == name], host)
-    heard = None
-    if listen_for and "CAP_NET_RAW" not in host.missing:
-        from carp.commands.hearing import listen  # noqa: PLC0415 (opens raw sockets)
-
-        if sys.stderr.isatty():
-            sys.stderr.write(f"listening for {listen_for:g} s ...\n")
-        heard = listen(targets, host, listen_for)
+    heard = _listen(targets, host, listen_for)
     for target in targets:
         findings += check_wire(target, host, heard)
         findings += check_proxy(target, host)
     return findings
+
+
+def _listen(targets: Sequence[Target], host: Host, listen_for: float) -> Heard | str:
+    """Return what was heard, or why nobody listened."""
+    if not listen_for:
+        return "needs to listen, and --listen is 0s"
+    if "CAP_NET_RAW" in host.missing:
+        return "needs to listen, and that needs CAP_NET_RAW"
+    if sys.stderr.isatty():
+        sys.stderr.write(f"listening for {listen_for:g} s ...\n")
+    return listen(targets, host, listen_for)
 
 
 def _totals(findings: Sequence[Finding]) -> dict[str, int]:
@@ -166,13 +172,14 @@ def _totals(findings: Sequence[Finding]) -> dict[str, int]:
     return {verdict.value: counts[verdict] for verdict in Verdict}
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(findings: Sequence[Finding], titles: dict[str, str]) -> None:
+    """Print the findings under what they are about; ``titles`` name the vhosts at more length."""
     width = max(len(each.check) for each in findings)
     about = ""
     for each in findings:
         if each.about != about:
             about = each.about
-            say(about)
+            say(titles.get(about, about))
         head = f"  {_LABELS[each.verdict]}  {each.check.ljust(width)}  "
         body = wrapped(each.text, indent=" " * len(head))
         say(head + body.lstrip())
@@ -180,4 +187,4 @@ def _print(findings: Sequence[Finding]) -> None:
             say(wrapped(f"-> {each.advice}", indent=" " * len(head)))
     totals = _totals(findings)
     say()
-    say(f"{totals['fail']} failed, {totals['warn']} warnings, {totals['ok']} ok, {totals['skipped']} skipped")
+    say(f"failed {totals['fail']}, warnings {totals['warn']}, ok {totals['ok']}, skipped {totals['skipped']}")

@@ -48,6 +48,12 @@ class Target:
         return tuple(each.ip for each in self.addresses)
 
     @property
+    def title(self) -> str:
+        """The vhost in a few words."""
+        about = f"vhid {self.vhid}, {', '.join(map(str, self.ips))}"
+        return f"{self.name} ({about}, {self.state})" if self.status else f"vhost to be ({about})"
+
+    @property
     def families(self) -> tuple[int, ...]:
         """Each of 4 and 6 that an address has."""
         return tuple(sorted({each.version for each in self.addresses}))

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from carp.core.reader import Reader
+from carp.core.reader import NAME, Reader
 
 if TYPE_CHECKING:
     from carp.core.auth import Address
 
 MAX_CHECKS: Final = 16
-_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _URL: Final = re.compile(
     r'(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:(?P<port>\d{1,5}))?(?P<path>[/?][!"$-~]*)?'
 )
@@ -142,7 +141,7 @@ def parse_checks(reader: Reader) -> tuple[Check, ...]:
 
 def _check(reader: Reader) -> Check:
     name, default = reader.text("name"), Check("", _NOTHING)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         problem = "must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends"
         reader.fail("name", name or None, problem)
     period = reader.seconds("period", default.period, 0.1, 3600.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
 from carp.core.errors import ConfigError, ConfigErrors
-from carp.core.reader import Reader
+from carp.core.reader import NAME, Reader
 from carp.core.timing import Timing
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.core.health import Check
 
-_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _IFNAME: Final = re.compile(r"[^/\s:]{1,15}")
 _MAX_ADDRESSES: Final = 16
 _MAX_ACCEPTED: Final = 16
@@ -50,7 +49,7 @@ def parse_vhost(
 
 def _vhost(reader: Reader, read_password: Callable[[str], bytes] | None) -> c.VhostConfig:
     name = reader.text("name")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         reader.fail(
             "name",
             name or None,

@@ -48,7 +48,7 @@ class Watch:
     def _run(self, seen: tuple[Mark, ...]) -> None:
         while not self._stopped:
             time.sleep(PERIOD)
-            if self._stopped or self._look() == seen:
+            if self._look() == seen:
                 continue
             time.sleep(SETTLE)
             seen = self._look()

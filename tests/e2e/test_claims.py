@@ -47,7 +47,7 @@ def test_named_first_claimant(lab: Lab) -> Measured:
         ]
         advert = sniffer.adverts()[0]
     assert 3 == len(probes)
-    assert advert.at - probes[0].at > 0.25
+    assert advert.at - probes[0].at > 0.2
     in_time(advert.at - probes[0].at, 0.5)
     return {"probes_to_claim_s": advert.at - probes[0].at}
 

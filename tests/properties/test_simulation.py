@@ -147,8 +147,8 @@ def test_no_stale_address_sees_a_backup_with_one(monkeypatch: pytest.MonkeyPatch
     """(2) fails where a handed-over address is not deleted."""
     cluster = settled()
     monkeypatch.setattr(Port, "release", lambda *_: None)
+    cluster.order(cluster.hosts[MASTER], ev.StepDown())
     with pytest.raises(Violation, match=r"^\(2\) n0 is BACKUP and still has an address"):
-        cluster.order(cluster.hosts[MASTER], ev.StepDown())
         run(cluster, 5.0)
 
 
@@ -157,8 +157,8 @@ def test_bounded_overlap_sees_a_lifetime_that_is_too_long(monkeypatch: pytest.Mo
     monkeypatch.setattr(Timing, "lifetime", lambda _self: 5)
     cluster = settled()
     cluster.checks.facts.overlap_bound = 0.0
+    cluster.kill(cluster.hosts[MASTER])
     with pytest.raises(Violation, match=r"^\(3\) n0 and n1"):
-        cluster.kill(cluster.hosts[MASTER])
         run(cluster, 10.0)
 
 
@@ -169,10 +169,9 @@ def test_bounded_overlap_sees_a_fence_without_an_age_check(monkeypatch: pytest.M
     monkeypatch.setattr(Master, "advertise", lambda self, now, _lapses_at: advertise(self, now, now))
     cluster = settled()
     cluster.world.network.max_delay = MAX_DELAY
+    cluster.stop(cluster.hosts[MASTER], 8.0)
     with pytest.raises(Violation, match=r"^\(3\) n1 and n0"):
-        for _ in range(5):
-            cluster.stop(cluster.hosts[MASTER], 8.0)
-            run(cluster, 20.0)
+        run(cluster, 20.0)
 
 
 def test_somebody_is_master_sees_a_backup_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +187,9 @@ def test_handover_sees_an_address_dropped(monkeypatch: pytest.MonkeyPatch) -> No
     """(5) fails where a master lets go before anybody has answered."""
     cluster = settled(1)
     monkeypatch.setattr(Leaving, "step", lambda *_: Step.LET_GO)
+    cluster.order(cluster.hosts[MASTER], ev.StepDown())
+    run(cluster, 0.01)
     with pytest.raises(Violation, match=r"^\(5\)"):
-        cluster.order(cluster.hosts[MASTER], ev.StepDown())
         run(cluster, 5.0)
 
 

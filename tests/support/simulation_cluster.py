@@ -20,12 +20,12 @@ from simulation_checks import Checks
 from simulation_foreign import Foreign, OpenBsd
 from simulation_host import Host, Trip
 from simulation_process import Process
-from simulation_world import World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carp.core.config import Vip
+    from simulation_world import World
 
 VHID: Final = 42
 VIP: Final = IPv4Interface("10.98.0.100/32")

@@ -1,4 +1,4 @@
-"""A machine: clocks that drift and step, a kernel that takes addresses away late, a disk, and faults in any call.
+"""A machine: clocks that drift and step, a kernel that removes addresses late, a disk, faults in any call.
 
 The process that runs on it is in simulation_process. The kernel and the disk outlive the process.
 """

@@ -1,4 +1,4 @@
-"""What a run does to a cluster: each scenario is a function that takes a world and returns when it is over."""
+"""What a run does to a cluster: each scenario is a function that takes a world and returns at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from carp.core import events as ev
 from carp.core.config import Credentials, PreemptMode, SealMode
 from simulation_cluster import PASSWORD, STALLS, VHID, VIP, VIP6, Cluster, make_config, shut_down, with_skew
 from simulation_foreign import Foreign, FreeBsd, OpenBsd, Ucarp
-from simulation_world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from carp.core.config import VhostConfig
     from simulation_host import Host
+    from simulation_world import World
 
 CALLS: Final = (
     "",
@@ -259,7 +259,7 @@ def settings(world: World) -> None:
 
 
 def rotation(world: World) -> None:
-    """Change the password and the addresses in the three steps of design.md section 9, with faults between."""
+    """Change password and addresses in the three steps of design.md section 9, with faults between."""
     rng = world.rng
     cluster = _new_cluster(world, _members(world, rng.randint(2, 4), timings=False))
     plan = _three_steps(cluster.hosts[0].config, rng.randint(1, 3))
@@ -359,7 +359,7 @@ def mixed(world: World) -> None:
     cluster.settle()
 
 
-def storm(world: World) -> None:
+def storm(world: World) -> None:  # noqa: C901 (a table of faults)
     """Let everything happen at once; only what no combination of faults may break is checked."""
     rng = world.rng
     cluster = _new_cluster(world, _members(world, rng.randint(2, 5)))

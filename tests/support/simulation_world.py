@@ -23,7 +23,7 @@ MAX_DELAY: Final = 0.2
 QUIET_DELAY: Final = 0.0002
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 (the word of the reports)
     """An invariant does not hold."""
 
 
@@ -73,12 +73,11 @@ class World:
         heapq.heappush(self._heap, (time, next(self._order), do, arguments))
 
     def run_until(self, time: float) -> None:
-        """Let everything happen up to ``time``; may be called from inside an event, by a host that is stopped."""
+        """Let everything happen up to ``time``; a host that is stopped in a call does so inside an event."""
         heap = self._heap
         while heap and heap[0][0] <= time:
             when, _, do, arguments = heapq.heappop(heap)
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             do(*arguments)
         self.now = max(self.now, time)
 
