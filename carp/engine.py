@@ -214,7 +214,7 @@ class Engine:
         self._enter()
         self._hearing.drain(segment, receiver)
         self._flush()
-        now = self._clock.now()
+        now = self._enter()
         if now >= self._armed_at:
             self._tick(now)
         elif self._armed_at < self._next_due and self._armed_at - now < self._patience / 2:
@@ -239,7 +239,8 @@ class Engine:
 
     def _after_events(self) -> None:
         self._flush()
-        self._rearm(self._clock.now())
+        # A turn that was long itself is no silence, unless it was as long as a stall.
+        self._rearm(self._enter())
         if self._stopping and all(slot.member.vhost.stopped for slot in self.slots.values()):
             self._idle.set()
 

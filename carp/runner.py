@@ -101,9 +101,10 @@ class Runner:
             return False
         vhost = member.vhost
         began = self._clock.now()
-        if began > until:
-            return True
         member.sent_at = None
+        if began > until:
+            member.problem = "stopped before the advert"
+            return True
         packets = vhost.signer.packets(vhost.header(bow_out=bow_out), vhost.sources, self._clock.wall())
         if vhost.signer.seal.overdrawn:
             member.port.remember()

@@ -6,10 +6,14 @@ A library for it would double the time that `carp status` takes.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_PLAIN: Final = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_]\w*", re.ASCII)
+"""Keys that no reader of YAML takes for anything but a text."""
 
 
 def dump(data: Any) -> str:
@@ -20,7 +24,7 @@ def dump(data: Any) -> str:
 def _block(data: Any) -> Iterator[str]:
     if isinstance(data, dict) and data:
         for key, value in data.items():
-            yield from _entry(f"{_scalar(str(key)) if not str(key).isidentifier() else key}:", value)
+            yield from _entry(f"{key if _PLAIN.fullmatch(key) else _scalar(key)}:", value)
     elif isinstance(data, list) and data:
         for value in data:
             first, *rest = _block(value)
@@ -39,5 +43,15 @@ def _entry(head: str, value: Any) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    # A JSON scalar, an empty list and an empty mapping are YAML too (YAML 1.2 section 1.3).
-    return json.dumps(value)
+    """Return a scalar, an empty list or an empty mapping: as JSON, but for two differences.
+
+    YAML has no surrogate pairs (1.2 section 5.7), and many readers take 1e-7 for a text.
+    """
+    if isinstance(value, str):
+        return '"' + "".join(map(_character, value)) + '"'
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+
+
+def _character(one: str) -> str:
+    return json.dumps(one)[1:-1] if ord(one) < 0x10000 else f"\\U{ord(one):08x}"

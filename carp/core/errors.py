@@ -21,8 +21,18 @@ class ConfigError(CarpError):
         self.field = field
         self.value = value
         self.problem = problem
-        shown = "" if value is None else f"{value!r} " if isinstance(value, str) else f"{value} "
-        super().__init__(f"{field}: {shown}{problem}")
+        super().__init__(f"{field}: {_shown(value)}{problem}")
+
+
+def _shown(value: object) -> str:
+    """Return a value for an error; never the content of a mapping or list, where a password may stand."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f"{value!r} "
+    if isinstance(value, bool | int | float):
+        return f"{value} "
+    return "a list " if isinstance(value, list | tuple) else "a mapping "
 
 
 class ConfigErrors(CarpError):  # noqa: N818 (several errors, as in ExceptionGroup)

@@ -59,6 +59,8 @@ class Listening:
             return Step.WAIT
         if self._probes_left:
             self._probes_left -= 1
+            # A late probe needs time for its answer as well.
+            self._claim_at = max(self._claim_at, now + (self._probes_left + 1) * PROBE_SPACING)
             return Step.PROBE
         if self.answered is None:
             return Step.CLAIM

@@ -223,9 +223,9 @@ class Vhost:
         self.master = Master(self.config, self.period(), self.signer.seal, now)
         if not self.config.manage and self.config.scripts.up:
             # Announced only once the script has added the address (`ScriptEnded`).
-            return changed, ev.Send(), ev.Script(up=True)
+            return changed, ev.Send(until=now + FRESH), ev.Script(up=True)
         hold = (ev.Hold(),) if self.config.manage else ()
-        return changed, ev.Send(), *hold, *self.master.announce(now), ev.Script(up=True)
+        return changed, ev.Send(until=now + FRESH), *hold, *self.master.announce(now), ev.Script(up=True)
 
     def _let_go(
         self, cause: Cause, now: float, peer: str | None = None, *, extra: float = 0.0

@@ -35,7 +35,12 @@ def parser() -> argparse.ArgumentParser:
         "hands over and stays backup.",
     )
     add = result.add_argument
-    add("--config", default="", metavar="FILE", help="YAML file with the list `vhosts`")
+    add(
+        "--config",
+        default="",
+        metavar="FILE",
+        help="YAML file with the list `vhosts`; conf.d/*.yaml beside it is merged",
+    )
     add("--state-dir", metavar="DIR", help=f"what a restart goes on from (default {STATE_DIR})")
     add("--socket", metavar="PATH", help=f"control socket (default {SOCKET}; in --state-dir where given)")
     add("--socket-uid", type=int, metavar="UID", help="user that may use the socket besides root")
@@ -58,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon and return its exit code: 0 after a stop, 2 for bad input."""
     given = parser().parse_args(argv)
     try:
-        configs, notes = load(given.config) if given.config else ([], [])
+        configs, notes = load(given.config, named=True) if given.config else ([], [])
         options = _options(given)
     except ConfigErrors as errors:
         for error in errors.errors:
-            sys.stderr.write(f"carp daemon: {given.config}: {error}\n")
+            sys.stderr.write(f"carp daemon: {error}\n")
         return EXIT_BAD_INPUT
     except ConfigError as error:
         sys.stderr.write(f"carp daemon: {error}\n")

@@ -166,7 +166,7 @@ class Service(Process):
             return "there is no file: carpd was started without --config"
         async with self._applying:
             try:
-                configs, notes = await asyncio.to_thread(load, self._daemon.config)
+                configs, notes = await asyncio.to_thread(load, self._daemon.config, named=True)
             except ConfigErrors as errors:
                 self._file_problem = str(errors)
                 for error in errors.errors:

@@ -16,12 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import seccomp
+from carp.lab.node import module_environment
 from lanfix import need_lan
 from nodefix import VIP, VIP6, Daemon, Lab, first, holds, vhost, wait_until
 from require import require
@@ -59,7 +61,7 @@ def test_nothing_else_is_called(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
     """Each system call that strace sees is in the profile."""
     require("strace", shutil.which("strace") is not None, "Debian's package strace is not installed")
     record = lab.folder / "calls"
-    Life(lab, ["strace", "-D", "-f", "-qq", "-o", str(record)], monkeypatch).live()
+    Life(lab, ["strace", "-D", "-f", "-qq", "-A", "-o", str(record)], monkeypatch).live()
     names = set(CALL.findall(record.read_text(encoding="utf-8", errors="replace")))
     print(f"called: {' '.join(sorted(names))}")
     assert set() == names - {name for rule in _profile()["syscalls"] for name in rule["names"]}
@@ -105,14 +107,32 @@ def _profile() -> dict[str, Any]:
     return result
 
 
+class Manager:
+    """A service manager that only listens."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(path)
+        self.told: set[str] = set()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while text := self._socket.recv(4096).decode():
+            self.told.update(text.split("\n"))
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RD)
+        self._thread.join()
+        self._socket.close()
+
+
 class Life:
     """Everything that carpd does, once: what systemd, a kubelet, an agent and its neighbours make of it."""
 
     def __init__(self, lab: Lab, wrapper: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.lab = lab
-        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.manager.bind(str(lab.folder / "notify"))
-        self.manager.settimeout(20)
+        self.manager = Manager(str(lab.folder / "notify"))
         self._certificate()
         for key, value in {
             "NOTIFY_SOCKET": str(lab.folder / "notify"),
@@ -121,7 +141,8 @@ class Life:
         }.items():
             monkeypatch.setenv(key, value)
         self.one = lab.daemon("n1", *self.vhosts(), options=["--respawn", "--metrics", "127.0.0.1:9105"])
-        self.one.argv = [*CAPABILITIES, *wrapper, *self.one.argv]
+        self.wrapper = [*CAPABILITIES, *wrapper]
+        self.one.argv = [*self.wrapper, *self.one.argv]
         self.socket = lab.folder / "n1.state" / "carpd.sock"
 
     def vhosts(self, **changes: Any) -> list[dict[str, Any]]:
@@ -152,14 +173,10 @@ class Life:
     def live(self) -> None:
         """Start, elect, hand over, reload, apply, check, crash, stop; nothing may be refused."""
         with closing(self.manager):
-            self.start()
-            self.look()
-            self.hand_over()
-            self.reload()
-            self.apply()
-            self.demote()
-            self.crash()
-            self.stop()
+            for step in (self.start, self.look, self.hand_over, self.reload, self.apply):
+                step()
+            for step in (self.demote, self.crash, self.stop):
+                step()
         self.judge()
 
     def start(self) -> None:
@@ -192,6 +209,10 @@ class Life:
             assert b"snapshot" in client.recv(4096)
         assert "carp_vip_state" in self.lab.node("n1").run_in(_scrape)
         self.lab.status(self.one)
+        # What a kubelet's probe runs in the container.
+        show = [*self.wrapper, sys.executable, "-m", "carp", "status", "--socket", str(self.socket)]
+        shown = subprocess.run(show, env=module_environment(), capture_output=True, text=True, check=True)
+        assert "MASTER" in shown.stdout
 
     def hand_over(self) -> None:
         """There and back."""
@@ -293,8 +314,7 @@ class Life:
 
     def told(self, word: str) -> None:
         """Wait until the service manager has been told something."""
-        while word not in self.manager.recv(4096).decode().split("\n"):
-            pass
+        self.until(f"the manager is told {word}", lambda: word in self.manager.told)
 
 
 def _scrape() -> str:

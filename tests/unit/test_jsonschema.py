@@ -309,7 +309,7 @@ def test_type_default_and_limits_are_the_parsers(path: str, asked: dict[str, tup
 
 def test_patterns_are_the_parsers() -> None:
     """Names of vhosts and interfaces have the very patterns that the parser uses."""
-    assert f"^{schema._NAME.pattern}$" == FIELDS["name"]["pattern"]
+    assert f"^{reader.NAME.pattern}$" == FIELDS["name"]["pattern"]
     assert f"^{schema._IFNAME.pattern}$" == FIELDS["interface.name"]["pattern"]
 
 

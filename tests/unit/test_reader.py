@@ -67,7 +67,7 @@ def test_durations(text: object, seconds: float | None) -> None:
         ("7", 3, ["vhosts[0].vhid: '7' is not a whole number"]),
         (7.0, 3, ["vhosts[0].vhid: 7.0 is not a whole number"]),
         (True, 3, ["vhosts[0].vhid: True is not a whole number"]),
-        ([7], 3, ["vhosts[0].vhid: [7] is not a whole number"]),
+        ([7], 3, ["vhosts[0].vhid: a list is not a whole number"]),
     ],
 )
 def test_integer(given: object, value: int, errors: list[str]) -> None:
@@ -95,7 +95,7 @@ def test_a_wrong_required_integer_is_reported_once() -> None:
         ("", "", []),
         (None, "d", []),
         (5, "d", ["vhosts[0].k: 5 is not a text: put it into quotes"]),
-        ({}, "d", ["vhosts[0].k: {} is not a text: put it into quotes"]),
+        ({}, "d", ["vhosts[0].k: a mapping is not a text: put it into quotes"]),
     ],
 )
 def test_text(given: object, value: str, errors: list[str]) -> None:
@@ -131,7 +131,7 @@ def test_flag(given: object, value: bool, errors: list[str]) -> None:
         (None, _Mode.ONE, []),
         ("two", _Mode.ONE, ["vhosts[0].k: 'two' is not one of One, Two"]),
         (2, _Mode.ONE, ["vhosts[0].k: 2 is not one of One, Two"]),
-        (["Two"], _Mode.ONE, ["vhosts[0].k: ['Two'] is not one of One, Two"]),
+        (["Two"], _Mode.ONE, ["vhosts[0].k: a list is not one of One, Two"]),
     ],
 )
 def test_choice(given: object, value: _Mode, errors: list[str]) -> None:
@@ -162,7 +162,7 @@ def test_seconds(given: object, value: float, errors: list[str]) -> None:
         ((1, 2), [1, 2], []),
         (None, [], []),
         ("ab", [], ["vhosts[0].k: 'ab' is not a list"]),
-        ({}, [], ["vhosts[0].k: {} is not a list"]),
+        ({}, [], ["vhosts[0].k: a mapping is not a list"]),
     ],
 )
 def test_sequence(given: object, value: list[object], errors: list[str]) -> None:
@@ -175,7 +175,7 @@ def test_sequence(given: object, value: list[object], errors: list[str]) -> None
     [
         (None, "vhosts[0]", []),
         ({}, "vhosts[0]", []),
-        ([], "vhosts[0]", ["vhosts[0]: [] is not a mapping of fields"]),
+        ([], "vhosts[0]", ["vhosts[0]: a list is not a mapping of fields"]),
         ("x", "", ["settings: 'x' is not a mapping of fields"]),
     ],
 )

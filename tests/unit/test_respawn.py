@@ -42,9 +42,12 @@ class Parent:
         self.log.touch()
         body = "\n".join(f"    {line}" for line in work.strip().splitlines())
         code = f"{HEAD}\n{setup}\ndef work():\n{body}\n\nsys.exit(supervise(work))\n"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self.log)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
+        # A file: a pipe would be held open by a child that outlives its parent.
+        self.errors = folder / "errors"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, str(self.log)], cwd=ROOT, stderr=errors
+            )
 
     def notes(self, word: str) -> list[tuple[int, float]]:
         """Return pid and time of each note of a kind."""
@@ -58,11 +61,12 @@ class Parent:
 
     def end(self) -> int:
         """Wait for the end and return the exit code."""
-        self.said = self.process.communicate(timeout=10)[1]
-        return self.process.returncode
+        return self.process.wait(10)
 
-
-Starter = "Callable[..., Parent]"
+    @property
+    def said(self) -> str:
+        """What parent and children have written to standard error."""
+        return self.errors.read_text()
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
     for parent in parents:
         if parent.process.poll() is None:
             parent.process.kill()
-        parent.process.communicate()
+        parent.process.wait()
         for pid, _ in parent.notes("start"):
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -438,7 +438,7 @@ def test_no_renewal_stands_on_an_old_advert(scenario: Callable[[World, Runner, M
 
 
 def test_a_takeover_that_was_stopped_is_given_up() -> None:
-    """Between advert and address, or while the address is added: no address, and a dead time to wait."""
+    """Before the advert, between it and the address, or while that is added: no address, and a dead time."""
     total = _play(_tick, {})[0].calls
     reasons = set()
     for position in range(total):
@@ -446,7 +446,12 @@ def test_a_takeover_that_was_stopped_is_given_up() -> None:
         if member.vhost.state is BACKUP:
             reasons.add(member.vhost.reason)
             assert world.expires is None
-    assert {"stopped between advert and address", "stopped while adding the address"} == reasons
+    expected = {
+        "stopped before the advert",
+        "stopped between advert and address",
+        "stopped while adding the address",
+    }
+    assert expected == reasons
 
 
 def test_a_stop_that_lapsed_sends_no_last_advert() -> None:

@@ -187,7 +187,7 @@ def test_every_field_is_taken_over() -> None:
         ("password", "x" * 20, [f"password: {TOO_LONG}"]),
         ("password", "ä" * 10, [f"password: {TOO_LONG}"]),
         ("passwordFile", "/p", ["password: and passwordFile exclude each other"]),
-        ("accept", {}, ["accept: {} is not a list"]),
+        ("accept", {}, ["accept: a mapping is not a list"]),
         (
             "accept",
             [{"addresses": ["10.1.1.1"], "pasword": "x"}],
@@ -238,7 +238,7 @@ def test_every_field_is_taken_over() -> None:
         ("fencing", "lifetime", ["fencing: 'lifetime' is not one of Lifetime, Off"]),
         ("scripts", {"timeout": "0s"}, ["scripts.timeout: '0s' is not between 0.1s and 3600s"]),
         ("scripts", {"upp": "/x"}, ["scripts.upp: is not a known field; did you mean up?"]),
-        ("healthChecks", {}, ["healthChecks: {} is not a list"]),
+        ("healthChecks", {}, ["healthChecks: a mapping is not a list"]),
         ("manageAddresses", "no", ["manageAddresses: 'no' is neither true nor false"]),
         ("firstClaimant", 1, ["firstClaimant: 1 is neither true nor false"]),
         ("ignoreLinkState", 0, ["ignoreLinkState: 0 is neither true nor false"]),
