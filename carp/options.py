@@ -111,7 +111,10 @@ _NAMES: Final = {name: option for option in OPTIONS for name in (option.long, *o
 _UCARP_NAMES: Final = {("addr" if o.field == "addresses" else o.long): o for o in OPTIONS if o.ucarp}
 BY_FIELD: Final = {option.field: option for option in OPTIONS}
 
-USAGE: Final = "usage: carp -v ID -a IP -o FILE [OPTION]... | status | daemon | check | decode | watch | demo; see carp --help"
+USAGE: Final = (
+    "usage: carp -v ID -a IP -o FILE [OPTION]... | status | daemon | check | decode | watch | demo; "
+    "see carp --help"
+)
 
 _HEAD: Final = """\
 Share an IP address between hosts by CARP: one holds it, and when that one dies another takes over.

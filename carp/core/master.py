@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from carp.core.seal import Seal
 
 NEVER: Final = float("inf")
+V6_SETTLE: Final = 0.01
+"""s until an IPv6 address that was added is announced."""
 _ADVERT: Final = (ev.Send(),)
 _ADVERT_AND_RENEWAL: Final = (ev.Send(), ev.Renew())
 
@@ -58,9 +60,16 @@ class Master:
         return _ADVERT_AND_RENEWAL if needed else _ADVERT
 
     def announce(self, now: float) -> Sequence[Effect]:
-        """Start a series of announcements."""
+        """Start a series of announcements.
+
+        With IPv6 a moment later: the kernel makes an added address reachable in a work queue of its own,
+        and nobody should turn to us before.
+        """
         self._announce_left = self.config.announce.count
-        return self._announce_round(now) if self._announce_left else ()
+        if 6 in self.config.families:
+            self._announce_at = now + V6_SETTLE
+            return ()
+        return self._announce_round(now)
 
     def _announce_round(self, now: float) -> Sequence[Effect]:
         settings = self.config.announce

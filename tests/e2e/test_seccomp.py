@@ -140,7 +140,7 @@ class Life:
             "SSL_CERT_FILE": str(lab.folder / "cert.pem"),
         }.items():
             monkeypatch.setenv(key, value)
-        self.one = lab.daemon("n1", *self.vhosts(), options=["--respawn", "--metrics", "127.0.0.1:9105"])
+        self.one = lab.daemon("n1", *self.vhosts(), options=["--respawn", "--metrics", "127.0.0.1:9105", "--socket-group", "root"])
         self.wrapper = [*CAPABILITIES, *wrapper]
         self.one.argv = [*self.wrapper, *self.one.argv]
         self.socket = lab.folder / "n1.state" / "carpd.sock"

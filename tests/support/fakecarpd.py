@@ -69,6 +69,17 @@ def answer(*vhosts: dict[str, Any], **daemon: Any) -> dict[str, Any]:
     return {"daemon": hello(**daemon), "vhosts": list(vhosts), "interfaces": []}
 
 
+def obeying(*after: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a handler that takes every order, and has these vhosts afterwards."""
+
+    def handler(request: dict[str, Any]) -> dict[str, Any]:
+        if request["op"] == "status":
+            return answer(*after)
+        return {"maintenance": request.get("on"), "persisted": True}
+
+    return handler
+
+
 class FakeCarpd:
     """Listens at ``path``; ``handler(request)`` returns the fields of the answer.
 
