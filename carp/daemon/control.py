@@ -1,8 +1,9 @@
 """The control socket: newline-delimited JSON, versioned, on a Unix socket.
 
 A request is ``{"v": 1, "id": ..., "op": "...", ...}``; its answer repeats ``id`` and has ``ok`` true with the
-result, or ``ok`` false with ``error``. A client that sends nonsense, too much, or half a line and no more is
-told so and cut off; one that does not read is cut off. Nothing else notices.
+result, or ``ok`` false with ``error``. Requests of one client are carried out one by one, the next when the
+answer before is on its way. A client that sends nonsense, too much, or half a line and no more is told so and
+cut off, and so is one that asks and does not read. Nothing else notices.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +33,9 @@ MAX_LINE: Final = 4 << 20
 MAX_UNREAD: Final = 4 << 20
 """Bytes of answers that a client may leave unread."""
 HALF_LINE: Final = 10.0
-"""s that a client may take to finish a line it has begun."""
+"""s that a client may take to finish a line it has begun, or to read answers before its next one."""
+LINGER: Final = 1.0
+"""s that a client which is cut off has for reading why."""
 MAX_CLIENTS: Final = 64
 _UCRED: Final = struct.Struct("3i")
 
@@ -47,6 +51,7 @@ class Client(asyncio.Protocol):
         """``server`` knows who may connect and what the operations are."""
         self._server = server
         self._buffer = bytearray()
+        self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.paused = False
@@ -79,29 +84,53 @@ class Client(asyncio.Protocol):
         self.paused = False
         if self.on_drain is not None:
             self.on_drain()
+        self._proceed()
 
     def data_received(self, data: bytes) -> None:
-        """Carry out each whole line."""
+        """Take in what may be a part of a line or many."""
         self._buffer += data
-        while self._transport is not None and not self._transport.is_closing():
-            line, found, rest = self._buffer.partition(b"\n")
-            if not found:
-                break
-            self._buffer = rest
-            self._request(bytes(line))
-        if len(self._buffer) > MAX_LINE:
-            self.cut_off(f"a request of more than {MAX_LINE} bytes")
-        elif self._buffer and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(HALF_LINE, self.cut_off, "half a request and no more")
-        elif not self._buffer and self._timer is not None:
+        self._proceed()
+
+    def answered(self) -> None:
+        """Take note that the request under way is answered."""
+        self._busy = False
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """Carry out one whole line: a thousand at once would keep the election waiting."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._busy:
+            return
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            if len(self._buffer) > MAX_LINE:
+                self.cut_off(f"a request of more than {MAX_LINE} bytes")
+                return
+            self._be_patient("half a request and no more" if self._buffer else "")
+            transport.resume_reading()
+        elif self.paused:
+            self._be_patient("answers that nobody reads")
+            transport.pause_reading()
+        else:
+            self._be_patient("")
+            transport.pause_reading()
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._busy = True
+            self._request(line)
+
+    def _be_patient(self, problem: str) -> None:
+        """Cut the client off for this unless something changes in time; empty: nothing is amiss."""
+        if not problem and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        elif problem and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HALF_LINE, self.cut_off, problem)
 
     def _request(self, line: bytes) -> None:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             self.cut_off("a request that is not JSON")
             return
         if (
@@ -127,6 +156,7 @@ class Client(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self.send({"v": VERSION, "id": None, "ok": False, "error": problem})
             self._transport.close()
+            asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
 
 class Control:
@@ -162,6 +192,9 @@ class Control:
 
     def _remove_stale(self) -> None:
         """Remove the socket file that an earlier run left; one that answers belongs to a living carpd."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise OSError(errno.ENOTSOCK, "a file that is no socket is there", str(self._path))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(self._path))
@@ -186,6 +219,7 @@ class Control:
         task = asyncio.get_running_loop().create_task(self._answer(request, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: client.answered())
 
     async def _answer(self, request: dict[str, Any], client: Client) -> None:
         answer: dict[str, Any] = {"v": VERSION, "id": request.get("id")}
@@ -207,7 +241,7 @@ class Control:
         """Stop listening, cut everybody off, remove the socket file."""
         if self._server is not None:
             self._server.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
         for client in list(self.clients):
             client.cut_off("carpd stops")
-        with contextlib.suppress(OSError):
-            self._path.unlink()

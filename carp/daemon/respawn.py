@@ -23,6 +23,7 @@ PASSED_ON: Final = frozenset(
 )
 FINAL: Final = frozenset({0, 2})
 """Exit codes after which starting again is pointless: a wanted stop, bad input."""
+STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 FREE_CRASHES: Final = 30
 """Crashes within `WINDOW` that are answered at once; more are a fault that restarts do not mend."""
 WINDOW: Final = 60.0
@@ -44,9 +45,12 @@ def supervise(work: Callable[[], int]) -> int:
     while True:
         began = time.monotonic()
         child = _start(work, watched)
-        code = _attend(child, watched)
+        code, told_to_stop = _attend(child, watched)
         if code in FINAL:
             return code
+        if told_to_stop:
+            # The signal met a child that was dead, or too young for a handler: a stop all the same.
+            return 0
         now = time.monotonic()
         lived = now - began
         often = len(crashes) == FREE_CRASHES and now - crashes[0] < WINDOW
@@ -78,23 +82,27 @@ def _start(work: Callable[[], int], watched: frozenset[signal.Signals]) -> int:
         os._exit(code)
 
 
-def _attend(child: int, watched: frozenset[signal.Signals]) -> int:
-    """Pass signals on until the child has ended; return its exit code, negative for a signal."""
+def _attend(child: int, watched: frozenset[signal.Signals]) -> tuple[int, bool]:
+    """Pass signals on until the child has ended.
+
+    Return its exit code, negative for a signal, and whether it had been told to stop.
+    """
+    told_to_stop = False
     while True:
         number = signal.sigwait(watched)
         if number != signal.SIGCHLD:
+            told_to_stop |= number in STOPS
             os.kill(child, number)
             continue
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), told_to_stop
 
 
 def _told_to_stop(seconds: float) -> bool:
     """Wait; whether a signal to end came meanwhile."""
     until = time.monotonic() + seconds
-    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
     while (left := until - time.monotonic()) > 0:
-        if signal.sigtimedwait(stops, left) is not None:
+        if signal.sigtimedwait(STOPS, left) is not None:
             return True
     return False

@@ -71,7 +71,7 @@ class Store:
             return None
         except OSError as error:
             self.problem = f"{path}: {error.strerror}"
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.problem = f"{path}: damaged; starting without it"
         return None
 

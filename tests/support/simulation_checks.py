@@ -156,6 +156,7 @@ class Checks:
         """A vhost changed its state."""
         if change.new is State.MASTER:
             self.facts.causes[host.index] = change.cause
+            self.facts.claims(host)
             self.one_master.changed(host)
         if change.cause is Cause.CLAIM_FAILED:
             self._claim_failed(host)

@@ -25,6 +25,7 @@ class Facts:
         self.sent: dict[int, deque[float]] = {}
         self.heard: dict[tuple[int, int], float] = {}
         self.lost_until_heard: dict[tuple[int, int], int] = {}
+        self._lost_before_claim: dict[int, dict[tuple[int, int], int]] = {}
         self.drops: Counter[DropReason] = Counter()
         self.adverts_heard = 0
         self.causes: dict[int, Cause] = {}
@@ -49,6 +50,16 @@ class Facts:
     def lost(self, pair: tuple[int, int]) -> int:
         """Count the adverts that the network has lost between two, both ways."""
         lost = self.world.network.lost
+        return lost.get(pair, 0) + lost.get((pair[1], pair[0]), 0)
+
+    def claims(self, node: Node) -> None:
+        """Take note that a member is about to send its takeover advert."""
+        self._lost_before_claim[node.index] = dict(self.world.network.lost)
+
+    def lost_before_claim(self, node: Node, other: Node) -> int:
+        """Count the adverts lost between a member and another before its last takeover."""
+        lost = self._lost_before_claim.get(node.index, {})
+        pair = node.index, other.index
         return lost.get(pair, 0) + lost.get((pair[1], pair[0]), 0)
 
     def holders(self) -> list[Node]:

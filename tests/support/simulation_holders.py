@@ -6,9 +6,10 @@ nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp.core.transitions import Cause, State
+from carp.netlink import PROTO_CEDED
 from carp.runner import FRESH
 from simulation_host import Host
 from simulation_world import MAX_DELAY, QUIET_DELAY
@@ -90,10 +91,25 @@ class NoStaleAddress:
             self._facts.fail(f"(2) {host.name} is {vhost.state} and still has an address")
 
 
+class Overlap(NamedTuple):
+    """Two holders at once: since when, for how long at most, and why.
+
+    ``lost``: adverts lost between them before, where each one more excuses more; ``twins``: neither knew
+    of the other when it claimed.
+    """
+
+    start: float
+    allowed: float
+    lost: int | None
+    twins: bool
+    why: str
+
+
 class BoundedOverlap:
     """After a kill or a stall two of ours never overlap on a timeout, and at most 2.15 s in a bow-out.
 
-    Each advert lost just before adds L/4. Two that claim within a packet's delay overlap by that delay,
+    Each advert lost just before adds L/4. A handover adds the delay of its packets. Two that claim within
+    a packet's delay overlap by that delay,
     by L/4 more for each advert lost meanwhile, and until its lease ends if one of them is killed or
     stopped right then. One that is stopped between a look at the clock and what follows acts on old
     knowledge, for a packet's delay. A takeover from a living master (preemption, demotion) may overlap
@@ -106,7 +122,7 @@ class BoundedOverlap:
         self._facts = facts
         self.enabled = True
         self._claimed_at: dict[int, float] = {}
-        self._open: dict[tuple[int, int], tuple[float, float, bool, str, int, bool]] = {}
+        self._open: dict[tuple[int, int], Overlap] = {}
         self.longest = 0.0
 
     def address_on(self, node: Node) -> None:
@@ -117,26 +133,30 @@ class BoundedOverlap:
             if other is node or not isinstance(node, Host) or not isinstance(other, Host):
                 continue
             if facts.world.network.connected(node, other):
-                allowed, why = self._allowed(other, node)
-                bounded = facts.world.now - facts.cut_at > facts.cluster_dead_time + 4.0
-                pair = other.index, node.index
-                twins = self._twins(other, node)
-                self._open[pair] = facts.world.now, allowed, bounded, why, facts.lost(pair), twins
+                self._open[other.index, node.index] = self._begin(other, node)
 
-    def _allowed(self, old: Host, new: Host) -> tuple[float, str]:
+    def _begin(self, old: Host, new: Host) -> Overlap:
         facts = self._facts
+        delay = facts.world.network.max_delay
         cause = facts.causes.get(new.index)
         missed = facts.adverts_missed(old, new)
         allowed = facts.overlap_bound + missed * facts.lifetime / 4
-        if cause is Cause.BOW_OUT or any(x.proto == 113 for x in old.kernel.leases.values()):
-            allowed = max(allowed, CEDED_OVERLAP)
+        ways = 0
+        if cause is Cause.BOW_OUT or any(x.proto == PROTO_CEDED for x in old.kernel.leases.values()):
+            allowed, ways = max(allowed, CEDED_OVERLAP), 1
         if cause in (Cause.PREEMPTED, Cause.PEER_DEMOTED, Cause.PEER_TOO_SLOW):
             allowed = max(allowed, facts.lifetime + KERNEL_TAIL)
         if cause is Cause.FIRST_CLAIM and new.process is not None and new.process.port.probes_lost:
             allowed += facts.lifetime + KERNEL_TAIL
+        twins = self._twins(old, new)
         if facts.world.now - new.resumed_in_call_at < FRESH:
-            allowed += facts.world.network.max_delay
-        return allowed, f"{cause}, {missed} adverts missed"
+            ways = 2
+        elif twins:
+            ways = 1
+        lost = facts.lost_before_claim(new, old) if ways else None
+        return Overlap(
+            facts.world.now, allowed + ways * delay, lost, twins, f"{cause}, {missed} adverts missed"
+        )
 
     def _twins(self, old: Node, new: Node) -> bool:
         """Whether the later claimed before the earlier's takeover could be heard: under way or lost."""
@@ -150,22 +170,22 @@ class BoundedOverlap:
         """Measure the overlaps that end."""
         facts = self._facts
         for pair in [p for p in self._open if node.index in p]:
-            start, allowed, bounded, why, lost, twins = self._open.pop(pair)
-            length = facts.world.now - start
-            nodes = facts.world.network.nodes
-            old, new = nodes[pair[0]], nodes[pair[1]]
-            if twins:
-                allowed += MAX_DELAY + (facts.lost(pair) - lost) * facts.lifetime / 4
-                if facts.fault_at >= self._claimed_at.get(old.index, 0.0):
-                    allowed += facts.lifetime + KERNEL_TAIL
-            if not bounded or facts.cut_at >= start - facts.cluster_dead_time - 4.0:
-                continue
-            self.longest = max(self.longest, length)
-            if self.enabled and length > allowed + TINY:
-                facts.fail(
-                    f"(3) {old.name} and {new.name} both held the address for {length:.3f} s, "
-                    f"not {allowed:.3f} ({why})"
-                )
+            overlap = self._open.pop(pair)
+            allowed = overlap.allowed
+            if overlap.lost is not None:
+                allowed += (facts.lost(pair) - overlap.lost) * facts.lifetime / 4
+            if overlap.twins and facts.fault_at >= self._claimed_at.get(pair[0], 0.0):
+                allowed += facts.lifetime + KERNEL_TAIL
+            if facts.cut_at < overlap.start - facts.cluster_dead_time - 4.0:
+                self._judge(pair, facts.world.now - overlap.start, allowed, overlap.why)
+
+    def _judge(self, pair: tuple[int, int], length: float, allowed: float, why: str) -> None:
+        self.longest = max(self.longest, length)
+        if self.enabled and length > allowed + TINY:
+            old, new = (self._facts.world.network.nodes[index].name for index in pair)
+            self._facts.fail(
+                f"(3) {old} and {new} both held the address for {length:.3f} s, not {allowed:.3f} ({why})"
+            )
 
 
 class SomebodyIsMaster:
