@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING, Final
 
+from carp.commands import words
 from carp.commands.finding import Finding, Target, Verdict
 
 if TYPE_CHECKING:
@@ -22,11 +23,8 @@ _MIN_MTU: Final = {4: 576, 6: 1280}
 """Bytes: RFC 791 and RFC 8200 section 5; the kernel switches IPv6 off below its own."""
 _TEMPORARY: Final = 0x01
 """IFA_F_TEMPORARY, for IPv6 addresses only."""
-_SILENT: Final = {
-    2: "it answers ARP only for addresses with a subnet in common, and a shared address has none (/32)",
-    8: "it answers ARP for no address at all",
-}
-"""Values of arp_ignore under which a shared address stays unanswered (ip-sysctl)."""
+_ARP_SILENT: Final = 8
+"""The value of arp_ignore under which no address is answered (ip-sysctl)."""
 
 
 def check_host(host: Host, daemon: dict[str, Any] | None) -> Iterator[Finding]:
@@ -167,8 +165,8 @@ def _arp(name: str, host: Host) -> Finding:
     ignore, announce = host.effective(name, "arp_ignore"), host.effective(name, "arp_announce")
     if ignore is None:
         return Finding(name, "arp_ignore", SKIPPED, "the kernel's parameter cannot be read")
-    if ignore in _SILENT:
-        text = f"arp_ignore is {ignore}: {_SILENT[ignore]}"
+    if ignore >= _ARP_SILENT:
+        text = f"arp_ignore is {ignore}: ARP is answered for no address at all"
         return Finding(name, "arp_ignore", FAIL, text, f"sysctl -w net.ipv4.conf.{name}.arp_ignore=1")
     twins = [n for n in host.links if n != name and _share_subnet(host.own(name), host.own(n))]
     if ignore == 0 and twins:
@@ -202,6 +200,20 @@ def _privacy(name: str, own: Sequence[Addr], host: Host) -> Finding:
         return Finding(name, "ipv6-privacy", OK, "no temporary addresses")
     text = "use_tempaddr is on: after a router's advertisement a temporary address may become the source"
     return Finding(name, "ipv6-privacy", WARN, text, advice)
+
+
+def check_health(target: Target) -> Iterator[Finding]:
+    """Report carpd's own health checks of a vhost, where it has any."""
+    if target.status is None or not target.status["health"]:
+        return
+    down = list(words.failing(target.status))
+    for text in down:
+        yield Finding(
+            target.name, "health", WARN, text, "mend what it checks; this node is demoted meanwhile"
+        )
+    if not down:
+        names = ", ".join(check["name"] for check in target.status["health"])
+        yield Finding(target.name, "health", OK, f"no check is down: {names}")
 
 
 def check_proxy(target: Target, host: Host) -> Iterator[Finding]:

@@ -100,6 +100,9 @@ def _speakers(target: Target, ours: list[Speaker], others: list[Speaker], heard:
     elif others and target.status is None:
         text = f"vhid {target.vhid} is in use by {_sources(others)}"
         yield Finding(target.name, "speakers", WARN, text, "right if that is a member; else choose another")
+    elif others and target.state == "MASTER":
+        text = f"{_sources(others)} advertised vhid {target.vhid} too, but not at the same time: a handover?"
+        yield Finding(target.name, "speakers", WARN, text, "run carp doctor again")
     elif not routers:
         text = f"nobody else uses vhid {target.vhid}" if not others else f"only {_sources(others)}, a member"
         yield Finding(target.name, "speakers", OK, text)

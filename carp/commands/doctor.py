@@ -20,7 +20,7 @@ from carp.commands.arguments import (
     seconds,
     wrapped,
 )
-from carp.commands.checks_host import check_host, check_interface, check_proxy
+from carp.commands.checks_host import check_health, check_host, check_interface, check_proxy
 from carp.commands.checks_wire import check_wire
 from carp.commands.client import Client, NoAnswerError
 from carp.commands.finding import Finding, Target, Verdict
@@ -153,6 +153,7 @@ def examine(
     for target in targets:
         findings += check_wire(target, host, heard)
         findings += check_proxy(target, host)
+        findings += check_health(target)
     return findings
 
 

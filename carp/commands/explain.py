@@ -107,6 +107,7 @@ def _demoted(vhost: dict[str, Any]) -> Iterator[str]:
         yield f"This node is demoted by {words.demotions(vhost)}, so every healthier member goes first."
     else:
         yield "Nothing demotes this node."
+    yield from (f"{text[0].upper()}{text[1:]}." for text in words.failing(vhost))
 
 
 def _next(vhost: dict[str, Any]) -> Iterator[str]:

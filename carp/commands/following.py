@@ -90,12 +90,20 @@ class _Lines:
         self._is_lost = False
 
     def run(self, client: Client) -> None:
-        message: dict[str, Any] | None = client.call("watch")
+        message = client.call("watch")
         self._is_lost = False
         while True:
-            if message is not None:
-                self._take(message["vhosts"], message.get("gone", ()))
-            message = client.receive(_REFRESH)
+            present = {vhost["name"] for vhost in message["vhosts"]}
+            self._take(message["vhosts"], gone=self._known.keys() - present)
+            self._listen(client, time.monotonic() + _REFRESH)
+            # carpd tells at once what its elections do; all else is found by asking.
+            message = client.call("status")
+
+    def _listen(self, client: Client, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            event = client.receive(left)
+            if event is not None:
+                self._take(event["vhosts"], gone=event["gone"])
 
     def lost(self, problem: str) -> None:
         if not self._is_lost:
@@ -110,7 +118,7 @@ class _Lines:
                 continue
             if before is None or _lasting(before) != _lasting(vhost):
                 self._print("; ".join(changes(before, vhost)), vhost)
-        for name in gone:
+        for name in sorted(gone):
             if self._known.pop(name, None) is not None and (not self._names or name in self._names):
                 self._print(f"{name}: removed", {"name": name, "removed": True})
 

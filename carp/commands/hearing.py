@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _TURN: Final = 0.02
 """s that one interface is listened to before the next."""
+_HANDOVER: Final = 0.4
+"""s for which both may advertise: the old master goes on for 0.1 s after its successor's first advert."""
 _ASK_EVERY: Final = 1.0
 """s between two probes of an address; RFC 5227 spaces them by 1 to 2."""
 
@@ -46,9 +48,8 @@ class Speaker:
     """s by which the time in its counter is ahead of our clock; means nothing unless it is sealed."""
 
     def overlaps(self, other: Speaker) -> bool:
-        """Whether both went on while the other did: not one after the other, as in a handover."""
-        together = self.first < other.last and other.first < self.last
-        return together and min(self.count, other.count) > 1
+        """Whether each went on after the other had begun, and for longer than a handover takes."""
+        return min(self.last - other.first, other.last - self.first) > _HANDOVER
 
 
 @dataclass(slots=True)
@@ -135,7 +136,10 @@ class _Ear:
             heard.note(self._name, packet, self._host, time.monotonic(), time.time())
         for frame in self._frames.receive():
             answer = announce.answer_of(frame)
-            if answer is not None and answer[0] in self._addresses and answer[1] != self._link.mac:
+            if answer is None or answer[0] not in self._addresses or answer[1] == self._link.mac:
+                continue
+            # An announcement by ARP is sent to all; a kernel's answer to us alone. By ND both go to all.
+            if answer[0].version == 6 or frame[:6] == self._link.mac:
                 heard.answers.setdefault((self._name, answer[0]), set()).add(answer[1].hex(":"))
 
     def _ask(self, address: Address, heard: Heard) -> None:

@@ -67,6 +67,15 @@ def drops(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {DROPS.get(reason, reason)}" for reason, count in ordered if count)
 
 
+def failing(vhost: dict[str, Any]) -> Iterator[str]:
+    """Yield each health check that does not say up, with its target and what was seen last."""
+    for check in vhost["health"]:
+        how = "is flapping, so it counts as down" if check["flapping"] else f"is {check['health']}"
+        if check["health"] == "down" or check["flapping"]:
+            detail = f": {check['detail']}" if check["detail"] else ""
+            yield f"health check {check['name']} ({check['target']}) {how}{detail}"
+
+
 def is_troubled(vhost: dict[str, Any]) -> bool:
     """Whether a vhost takes no part, or somebody else uses one of its addresses."""
     return vhost["state"] == "INIT" or vhost["conflict"] is not None
@@ -87,6 +96,7 @@ def remarks(vhost: dict[str, Any]) -> Iterator[str]:
         )
     if vhost["sendProblem"]:
         yield f"{name}: its adverts do not leave: {vhost['sendProblem']}"
+    yield from (f"{name}: {text}" for text in failing(vhost))
     if vhost["leaving"]:
         yield f"{name}: handing over now ({vhost['leaving']})"
     bad = {reason: n for reason, n in vhost["drops"].items() if reason not in ORDINARY_DROPS}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import part_cut
+import part_daemon
 import part_footprint
 import part_interop
 import part_kill
@@ -49,6 +50,7 @@ PARTS = {
     "footprint": (part_footprint.run, "memory, CPU and wake-ups of a master of 1 and of 200 addresses"),
     "fast": (_fast, "an interval of 100 ms: outage, and 200 addresses at once"),
     "micro": (part_micro.run, "microseconds per step of one advert"),
+    "daemon": (part_daemon.run, "carpd: time and cost of operations on the control socket"),
 }
 
 

@@ -25,7 +25,7 @@ import pytest
 import seccomp
 from carp.lab.node import module_environment
 from lanfix import need_lan
-from nodefix import VIP, VIP6, Daemon, Lab, first, holds, vhost, wait_until
+from nodefix import VIP, VIP6, Lab, first, holds, vhost, wait_until
 from require import require
 from tree import ROOT
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PROFILE = ROOT / "deploy" / "seccomp" / "carpd.json"
 CAPABILITIES = ("setpriv", "--bounding-set=-all,+net_admin,+net_raw", "--inh-caps=-all", "--no-new-privs")
 CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed)", flags=re.MULTILINE)
+OPTIONS = ("--respawn", "--metrics", "127.0.0.1:9105", "--socket-group", "root")
 EXPECTED_ERROR = "carpd ended by signal 9"
 
 
@@ -140,7 +141,7 @@ class Life:
             "SSL_CERT_FILE": str(lab.folder / "cert.pem"),
         }.items():
             monkeypatch.setenv(key, value)
-        self.one = lab.daemon("n1", *self.vhosts(), options=["--respawn", "--metrics", "127.0.0.1:9105", "--socket-group", "root"])
+        self.one = lab.daemon("n1", *self.vhosts(), options=OPTIONS)
         self.wrapper = [*CAPABILITIES, *wrapper]
         self.one.argv = [*self.wrapper, *self.one.argv]
         self.socket = lab.folder / "n1.state" / "carpd.sock"

@@ -338,8 +338,8 @@ def test_kernel_removes_an_address_that_is_alone_sooner(host: Host, ticking: Non
 def test_touching_another_address_just_before_delays_the_removal(
     host: Host, ticking: None, lifetime: int
 ) -> None:
-    """Touched 30 ms before the end, the kernel looks again 1 s later: after L + 0.52, until L + 1.15 s."""
-    touched = 0.1 + lifetime - 0.03
+    """Touched 0.1 s before the end, the kernel looks again 1 s later: after L + 0.52, until L + 1.15 s."""
+    touched = 0.1 + lifetime - 0.1
     found = outlived(host, {0.1: some(24), touched: some(2, subnet=2)}, lifetime)
     found.check(LATEST)
     assert 24 <= sum(late > ALONE for late in found.late)

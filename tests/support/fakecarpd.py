@@ -46,11 +46,18 @@ def vhost(name: str = "web", **changes: Any) -> dict[str, Any]:
         "master": None,
         "leaving": None,
         "conflict": None,
+        "health": [],
         "lease": 1.7,
         "drops": {},
         "sendProblem": "",
     }
     return {**status, **changes}
+
+
+def check(**changes: Any) -> dict[str, Any]:
+    """Return one health check of a status: up."""
+    healthy = {"name": "api", "target": "tcp 10.1.1.9:443", "health": "up", "flapping": False}
+    return {**healthy, "detail": "", **changes}
 
 
 def backup(name: str = "web", **changes: Any) -> dict[str, Any]:

@@ -158,11 +158,11 @@ class Checks:
             self.facts.causes[host.index] = change.cause
             self.facts.claims(host)
             self.one_master.changed(host)
-        if change.cause is Cause.CLAIM_FAILED:
-            self._claim_failed(host)
+        if change.cause in (Cause.CLAIM_FAILED, Cause.LEASE_LAPSED):
+            self._silenced_others(host)
 
-    def _claim_failed(self, host: Host) -> None:
-        """Let a member's first failed claim after a fault disturb: its advert has silenced others."""
+    def _silenced_others(self, host: Host) -> None:
+        """Let a member's first failure after a fault disturb: others have waited for its adverts until now."""
         facts = self.facts
         last = facts.failed_claims.get(host.index, 0.0) - facts.cluster_dead_time
         if last < facts.fault_at:

@@ -108,13 +108,12 @@ class Overlap(NamedTuple):
 class BoundedOverlap:
     """After a kill or a stall two of ours never overlap on a timeout, and at most 2.15 s in a bow-out.
 
-    Each advert lost just before adds L/4. A handover adds the delay of its packets. Two that claim within
-    a packet's delay overlap by that delay,
-    by L/4 more for each advert lost meanwhile, and until its lease ends if one of them is killed or
-    stopped right then. One that is stopped between a look at the clock and what follows acts on old
-    knowledge, for a packet's delay. A takeover from a living master (preemption, demotion) may overlap
-    by L + 1.15 s. A first claim whose every probe was answered too late or never is bounded by the lease
-    only.
+    Each advert lost just before adds L/4; a handover adds the delay of its packets. Two that claim within
+    a packet's delay overlap by that delay, by L/4 more for each advert lost meanwhile, and until its
+    lease ends if one of them is killed or stopped right then. One that is stopped between a look at the
+    clock and what follows acts on old knowledge until the other's answer arrives. A takeover from a
+    living master (preemption, demotion) may overlap by L + 1.15 s. A first claim whose every probe was
+    answered too late or never is bounded by the lease only.
     """
 
     def __init__(self, facts: Facts) -> None:

@@ -37,6 +37,7 @@ class Lease:
     lifetime: int | None
     since: float
     removed_at: float
+    alarm_at: float = math.inf
 
 
 @dataclass(slots=True)
@@ -81,24 +82,28 @@ class Kernel:
             lease = self.leases.get(vip.ip)
             if lease is not None:
                 lease.proto, lease.lifetime, lease.since = proto, lifetime, host.local()
-                if removed_at < lease.removed_at:
-                    world.at(removed_at, self._expire, vip.ip, lease)
                 lease.removed_at = removed_at
+                self._plan(vip.ip, lease)
                 continue
             lease = self.leases[vip.ip] = Lease(proto, lifetime, host.local(), removed_at)
-            if lifetime is not None:
-                world.at(removed_at, self._expire, vip.ip, lease)
+            self._plan(vip.ip, lease)
             world.say(host.name, f"+ {vip.ip}")
             world.checks.address_on(host, vip.ip)
 
-    def _expire(self, address: Address, lease: Lease) -> None:
-        if self.leases.get(address) is not lease:
+    def _plan(self, address: Address, lease: Lease) -> None:
+        """Plan a look at a lease; one that is early only looks again."""
+        if lease.removed_at < lease.alarm_at:
+            lease.alarm_at = lease.removed_at
+            self._world.at(lease.alarm_at, self._expire, address, lease, lease.alarm_at)
+
+    def _expire(self, address: Address, lease: Lease, alarm: float) -> None:
+        if lease.alarm_at != alarm or self.leases.get(address) is not lease:
             return
+        lease.alarm_at = math.inf
         if lease.removed_at > self._world.now:
-            if lease.removed_at < math.inf:
-                self._world.at(lease.removed_at, self._expire, address, lease)
-            return
-        self.delete(address, "expired")
+            self._plan(address, lease)
+        else:
+            self.delete(address, "expired")
 
     def delete(self, address: Address, why: str) -> None:
         """Take an address away and tell whoever listens."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from simulation_host import Host
 
 MAX_PATIENCE: Final = 0.5
+HEARTBEAT: Final = 1.1
+STALL: Final = 1.2
 LATE: Final = 0.005
 REWRITE_AFTER: Final = 240.0
 FORGET_AFTER: Final = 30 * 86400.0
@@ -61,8 +63,7 @@ class Process:
         self._alarm_at = NEVER
         self._housekeeping_at = 0.0
         self._written_at = 0.0
-        timing = config.timing
-        self._patience = min(MAX_PATIENCE, timing.dead_time() / 4, timing.lifetime() / 4)
+        self._patience = _patience(config)
 
     def _stored_seal(self, stored: Stored | None) -> Seal:
         """Continue from the floors on disk unless they seem too old (carp/state.py)."""
@@ -113,7 +114,7 @@ class Process:
     def was_stopped(self, start: float, end: float) -> None:
         """Take note of a SIGSTOP from and to a time of the machine's monotonic clock."""
         self._stops.append((start, end))
-        soon = self.world.rng.random() * self._patience / 2
+        soon = self.world.rng.random() * HEARTBEAT * self._patience
         self.world.at(self.world.now + soon, self._turn, self._on_timer)
 
     def wake(self) -> None:
@@ -185,15 +186,15 @@ class Process:
         now = self.clock.now()
         gap = self._longest_gap(now) if self._stops else 0.0
         self._awake_at = now
-        if gap > self._patience:
+        if gap > STALL * self._patience:
             self._after_stall()
         return now
 
     def _longest_gap(self, now: float) -> float:
-        """Return how long we did not run. Idle wake-ups, left out here, come every half patience."""
+        """Return how long we did not run. Idle wake-ups, left out here, come as `HEARTBEAT` says."""
         over = [stop for stop in self._stops if stop[1] <= now]
         self._stops = [stop for stop in self._stops if stop[1] > now]
-        idle = self.world.rng.random() * self._patience / 2
+        idle = self.world.rng.random() * HEARTBEAT * self._patience
         return max((end - max(self._awake_at, start - idle) for start, end in over), default=0.0)
 
     def _after_stall(self) -> None:
@@ -214,7 +215,7 @@ class Process:
         self._enter()
         self._drain()
         self.runner.flush()
-        now = self.clock.now()
+        now = self._enter()
         if now >= self._armed_at:
             self._tick(now)
 
@@ -223,11 +224,11 @@ class Process:
         orders, self._orders = self._orders, []
         for event in orders:
             self.world.say(self.host.name, f"told {_brief(event)}")
-            if isinstance(event, ev.Reconfigure):
-                self.host.config = event.config
             self.runner.handle(self.member, event)
             if isinstance(event, ev.Reconfigure):
+                self._patience = _patience(event.config)
                 self.remember()
+                self.host.config = event.config
         self._after_events()
 
     def _on_answers(self) -> None:
@@ -265,7 +266,7 @@ class Process:
 
     def _after_events(self) -> None:
         self.runner.flush()
-        self._rearm(self.clock.now())
+        self._rearm(self._enter())
 
     def _rearm(self, now: float) -> None:
         self._armed_at = min(self.vhost.deadline(), max(now, self._housekeeping_at))
@@ -333,6 +334,10 @@ class Process:
         host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, floors, host.wall())
         self._proven = True
         host.boundary("disk")
+
+
+def _patience(config: VhostConfig) -> float:
+    return min(MAX_PATIENCE, config.timing.dead_time() / 3, config.timing.lifetime() / 4)
 
 
 def _proof(config: VhostConfig) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from carp.core import events as ev
 from carp.core.config import Credentials, PreemptMode, SealMode
 from simulation_cluster import PASSWORD, STALLS, VHID, VIP, VIP6, Cluster, make_config, shut_down, with_skew
 from simulation_foreign import Foreign, FreeBsd, OpenBsd, Ucarp
+from simulation_host import Trip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +83,15 @@ def _pick(cluster: Cluster, *, often_master: bool = True) -> Host:
     return master if often_master and master is not None and rng.random() < 0.7 else rng.choice(cluster.hosts)
 
 
-def _restart_later(cluster: Cluster, host: Host, latest: float = 8.0) -> None:
+def _restart_later(cluster: Cluster, host: Host, latest: float = 8.0, *, faulty: bool = False) -> None:
+    """Start a daemon again, now and then with a stop in one of its first calls."""
     world = cluster.world
     delay = world.rng.choice((0.05, 0.3, 1.0, latest)) * world.rng.uniform(0.2, 1.0)
 
     def again() -> None:
         if host.process is None:
+            if faulty and world.rng.random() < 0.2:
+                host.trip = Trip(world.rng.randint(1, 8), "", kill=False, seconds=world.rng.choice(STALLS))
             cluster.start(host)
 
     # A fault that waits for a call may come late.
@@ -132,7 +136,7 @@ def kills(world: World) -> None:
         if rng.random() < 0.5:
             cluster.kill(host, where=where, count=count)
             free_at[host.index] = world.now + APART
-            _restart_later(cluster, host)
+            _restart_later(cluster, host, faulty=True)
         else:
             seconds = rng.choice(STALLS) * rng.uniform(0.9, 1.1)
             cluster.stop(host, seconds, where=where, count=count)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from carp.commands.bridges import Bridge
-from carp.commands.checks_host import check_host, check_interface, check_proxy
+from carp.commands.checks_host import check_health, check_host, check_interface, check_proxy
 from carp.commands.finding import Finding, Target, Verdict
 from carp.commands.host import Host
 from carp.rtnl import FOR_EVER, Addr, Link
-from fakecarpd import hello, vhost
+from fakecarpd import check, hello, vhost
 
 _UP = 0x1 | 0x40
 
@@ -105,7 +105,6 @@ _SECOND = {
         ),
         ({"setting": lambda _: None}, "rp_filter", "skipped", "cannot be read"),
         ({"setting": lambda _: None}, "arp_ignore", "skipped", "cannot be read"),
-        (_set(arp_ignore=2), "arp_ignore", "fail", "arp_ignore is 2"),
         (_set(arp_ignore=8), "arp_ignore", "fail", "no address at all"),
         (_set(arp_ignore=1, arp_announce=2), "arp_ignore", "ok", "arp_ignore 1, arp_announce 2"),
         (_SECOND, "arp_ignore", "warn", "eth1 has the same subnet"),
@@ -158,6 +157,15 @@ def test_the_host() -> None:
     ill = hello(maintenance=True, persisted=False, problems=["disk full"])
     found = [(each.check, each.verdict.value) for each in check_host(_host(), ill)]
     assert [("maintenance", "warn"), ("carpd", "fail"), ("carpd", "fail")] == found[2:]
+
+
+def test_health_checks() -> None:
+    """A failing check is a warning, since carpd deals with it; no check, no word."""
+    assert [] == list(check_health(_target()))
+    (up,) = check_health(_target(health=[check()]))
+    assert ("ok", "no check is down: api") == (up.verdict.value, up.text)
+    (down,) = check_health(_target(health=[check(), check(health="down", detail="refused")]))
+    assert ("warn", True) == (down.verdict.value, down.text.endswith("is down: refused"))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ def test_adverts_that_do_not_get_through(status: dict[str, Any], speakers: list[
         (backup(), [_speaker(), _speaker("fe80::2")], "ok", "a member"),
         (backup(master=None), [_speaker()], "fail", "which carpd does not believe"),
         (None, [_speaker()], "warn", "vhid 42 is in use by 10.1.1.2"),
+        (vhost(), [OWN, _speaker(last=0.2)], "warn", "not at the same time: a handover?"),
         (None, [], "ok", "nobody else uses vhid 42"),
         (backup(), [_speaker(), _speaker("10.1.1.9", "02::9", protocol="vrrp")], "warn", "speaks VRRP"),
     ],

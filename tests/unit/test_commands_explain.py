@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carp.commands import explain
-from fakecarpd import FakeCarpd, answer, backup, hello, seen, vhost
+from fakecarpd import FakeCarpd, answer, backup, check, hello, seen, vhost
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,7 @@ def test_trouble_is_told() -> None:
     assert "because 02:00:00:00:00:09 answers for it" in _told(backup(master=None, conflict=conflict))
     assert "two masters at the moment" in _told(vhost(master=seen(sealed=False)))
     assert "a ucarp, a firewall" in _told(vhost(master=seen(sealed=False)))
+    assert "Health check api (tcp 10.1.1.9:443) is down." in _told(vhost(health=[check(health="down")]))
     assert "do not leave: no buffer" in _told(vhost(sendProblem="no buffer"))
     assert "3 had a wrong HMAC" in _told(vhost(drops={"hmac": 3}))
     assert "handing over right now (stop)" in _told(vhost(leaving="stop"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from carp.commands import words
 from carp.core.errors import DropReason
 from carp.core.transitions import Cause
-from fakecarpd import answer, backup, hello, vhost
+from fakecarpd import answer, backup, check, hello, vhost
 
 
 def test_every_cause_and_every_drop_has_words() -> None:
@@ -45,6 +45,16 @@ def test_remarks_name_what_is_wrong() -> None:
     assert ["web: its adverts do not leave: no buffer"] == list(words.remarks(vhost(sendProblem="no buffer")))
     assert "3 had a wrong HMAC" in next(words.remarks(vhost(drops={"hmac": 3, "vrrp": 9})))
     assert ["web: handing over now (step-down)"] == list(words.remarks(vhost(leaving="step-down")))
+
+
+def test_health_checks_that_fail() -> None:
+    """A check that is down or flaps is told with what it saw; one that is up or not known yet is not."""
+    checks = [check(), check(health="unknown"), check(health="down", detail="refused"), check(flapping=True)]
+    assert [
+        "health check api (tcp 10.1.1.9:443) is down: refused",
+        "health check api (tcp 10.1.1.9:443) is flapping, so it counts as down",
+    ] == list(words.failing(vhost(health=checks)))
+    assert next(words.remarks(vhost(health=checks))).startswith("web: health check api")
 
 
 def test_problems_of_the_daemon() -> None:

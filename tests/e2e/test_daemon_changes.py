@@ -1,0 +1,213 @@
+"""Settings changed under a running carpd: what moves, what stays, and what nobody notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from beside import Measured, beside, labs
+from carpd import call, shown
+from nodefix import VIP, Lab, first, found, holds, idle, vhost, wait_until
+
+if TYPE_CHECKING:
+    from carp.lab.client import Prober
+    from nodefix import Daemon
+
+__all__ = ["labs"]
+
+EXTRA = "10.99.0.253"
+
+
+def _reload(lab: Lab, **settings: dict[str, Any]) -> None:
+    """Give nodes new settings, one after the other."""
+    for name, vip in settings.items():
+        lab.configure(name, vip)
+        call(lab, name, "reload")
+
+
+def _steady(prober: Prober, one: Daemon, two: Daemon, before: tuple[int, int]) -> None:
+    """Check that nothing was lost, nobody changed its state, and there was one owner all along."""
+    idle(1.0)
+    summary = prober.stop().summary
+    assert 0 == summary.lost
+    assert [] == one.events("state", since=before[0])
+    assert [] == two.events("state", since=before[1])
+    assert 0 == summary.two_owners.total_s
+    assert [(one.node.mac,)] == [change.owners for change in summary.owners]
+
+
+@beside
+def test_an_unchanged_file_sends_nothing(lab: Lab) -> Measured:
+    """SIGHUP, `reload`, and a file written again with the same content: only the regular adverts leave, and
+    no state changes.
+    """
+    one, two = lab.pair()
+    idle(5.5)  # announcements are repeated until then
+    before = one.count, two.count
+    with lab.sniffer() as sniffer:
+        began = time.monotonic()
+        for _ in range(10):
+            one.signal(signal.SIGHUP)
+            idle(0.11)
+            call(lab, "n1", "reload")
+            os.utime(lab.folder / "n1.yaml")
+            idle(0.11)
+        idle(2.5)  # the watched file counts too
+        sent = sniffer.adverts(since=began)
+        assert [] == sniffer.gratuitous(lab.node("n1").mac, since=began)
+    gaps = [after.at - before.at for before, after in pairwise(sent)]
+    usual = statistics.median(gaps)
+    assert {"10.99.0.1"} == {frame.source for frame in sent}
+    assert min(gaps) > usual - 0.05
+    assert max(gaps) < usual + 0.05
+    assert [] == [*one.events("state", since=before[0]), *two.events("state", since=before[1])]
+    return {"adverts": len(sent), "period_s": usual}
+
+
+@beside
+def test_a_changed_file_is_noticed(lab: Lab) -> Measured:
+    """Without any signal a new advskew is in force within 2 s, in the adverts too; the master stays."""
+    one = lab.daemon("n1", first()).start().master()
+    with lab.prober() as prober, lab.sniffer() as sniffer:
+        prober.wait_owner(lab.node("n1"), 5)
+        idle(1.6)
+        before = one.count
+        lab.configure("n1", first(advskew=50))
+        took = wait_until(
+            lambda: sniffer.adverts() and sniffer.adverts()[-1].advert.advskew == 50, 4, "advskew 50", one
+        )
+        result = prober.stop()
+    assert took < 2 + 1.5
+    assert [] == one.events("state", since=before)
+    assert 0 == result.summary.lost
+    return {"noticed_after_s": took}
+
+
+@beside
+def test_a_bad_file_changes_nothing(lab: Lab) -> None:
+    """It is said in the log, in the status and in the metrics; all goes on as before until it is mended."""
+    one = lab.daemon("n1", first()).start().master()
+    with lab.prober() as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        before = one.count
+        lab.write("n1.yaml", "vhosts:\n  - name: web\n    vhid: 300\n")
+        one.signal(signal.SIGHUP)
+        wait_until(lambda: call(lab, "n1", "hello")["problems"], 4, "the status says it", one)
+        (problem,) = call(lab, "n1", "hello")["problems"]
+        assert "vhosts[0].vhid" in problem
+        assert "300 is not between 1 and 255" in problem
+        assert "carp_config_stale 1" in call(lab, "n1", "metrics")["text"]
+        said = [line["message"] for line in one.lines(before)]
+        assert any("vhosts[0].vhid" in text for text in said)
+        assert any("nothing changed" in text for text in said)
+        (lab.folder / "n1.yaml").unlink()
+        wait_until(lambda: "No such file" in str(call(lab, "n1", "hello")["problems"]), 4, "it is gone", one)
+        assert (0, [f"{VIP}/32"]) == (shown(lab, "n1")["advskew"], shown(lab, "n1")["addresses"])
+        lab.configure("n1", first(advskew=9))
+        wait_until(lambda: not call(lab, "n1", "hello")["problems"], 4, "it is mended", one)
+        assert 9 == shown(lab, "n1")["advskew"]
+        result = prober.stop()
+    assert 0 == result.summary.lost
+    assert [] == one.events("state", since=before)
+
+
+@beside
+def test_addresses_come_and_go_in_place(lab: Lab) -> Measured:
+    """Each node first accepts the new list, then sends it, then forgets the old: the master never moves."""
+    one, two = lab.pair()
+    before = one.count, two.count
+    old, new = [VIP], [VIP, EXTRA]
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        for now, then in ((old, new), (new, old)):
+            for sends, accepts in ((now, then), (then, now), (then, None)):
+                accept = [{"addresses": accepts, "password": "love"}] if accepts else []
+                settings = {"addresses": sends, "accept": accept}
+                _reload(lab, n2=vhost(advskew=20, **settings), n1=first(**settings))
+                idle(0.4)
+            assert (len(then) == 2) is holds(lab.node("n1"), EXTRA)
+            assert not holds(lab.node("n2"), EXTRA)
+            assert holds(lab.node("n1"))
+            idle(1.2)
+        _steady(prober, one, two, before)
+    return {"lost": 0}
+
+
+@beside
+def test_a_password_changes_in_place(lab: Lab) -> Measured:
+    """Accept the new one, send it, forget the old: nothing lost, no change of state, no foreign advert."""
+    one, two = lab.pair()
+    before = one.count, two.count
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        for sends, accepts in (("love", "peace"), ("peace", "love"), ("peace", None)):
+            accept = [{"addresses": [VIP], "password": accepts}] if accepts else []
+            settings = {"password": sends, "accept": accept}
+            _reload(lab, n2=vhost(advskew=20, **settings), n1=first(**settings))
+            idle(1.2)
+        assert {} == shown(lab, "n2")["drops"]
+        _steady(prober, one, two, before)
+    return {"lost": 0}
+
+
+@beside
+def test_advskew_changes_in_place(lab: Lab) -> Measured:
+    """The master and the backup take a new rank without a move, which preempt Never asks for."""
+    one, two = lab.pair()
+    before = one.count, two.count
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        for skew in (100, 3, 0):
+            _reload(lab, n1=first(advskew=skew), n2=vhost(advskew=50 - skew // 2))
+            wait_until(lambda: shown(lab, "n2")["master"]["advskew"] == skew, 3, "n2 hears it", one, two)  # noqa: B023
+        _steady(prober, one, two, before)
+    return {"lost": 0}
+
+
+@beside
+def test_another_vhid_is_a_handover(lab: Lab) -> None:
+    """A vhost with a new vhid stops in good order and begins anew; one that leaves the file is released."""
+    one = lab.daemon("n1", first()).start().master()
+    lab.configure("n1", first(vhid=43))
+    before = one.count
+    call(lab, "n1", "reload")
+    one.wait_event("replaced", since=before)
+    wait_until(lambda: shown(lab, "n1").get("vhid") == 43, 5, "the new vhid", one)
+    one.wait_event("state", since=before)
+    wait_until(lambda: shown(lab, "n1").get("state") == "MASTER", 6, "master again", one)
+    lab.configure("n1", vhost("other", vhid=44, addresses=[EXTRA]))
+    call(lab, "n1", "reload")
+    wait_until(lambda: not shown(lab, "n1"), 5, "it is gone", one)
+    assert found(lab.node("n1")) is None
+    assert "file" == shown(lab, "n1", "other")["source"]
+
+
+@beside
+def test_two_sources_side_by_side(lab: Lab) -> None:
+    """The file's vhosts and the socket's run together; neither can take or remove the other's."""
+    one = lab.daemon("n1", first()).start().master()
+    given: dict[str, Any] = {"uid": "u", "cluster": "c"}
+    own = first("own", vhid=43, addresses=[EXTRA])
+    stolen = [
+        (first(advskew=9), "name: 'web' belongs to the file"),
+        (first("x", addresses=["10.99.0.9"]), "vhid: 42 on eth0 belongs to vhost 'web'"),
+        (first("x", vhid=44), f"addresses: {VIP} belongs to vhost 'web'"),
+    ]
+    before = one.count
+    for generation, (theirs, problem) in enumerate(stolen):
+        answer = call(lab, "n1", "apply", generation=generation, vhosts=[own, theirs], **given)
+        refused = [each for each in answer["outcomes"] if each["result"] == "refused"]
+        assert [problem] == [each["problem"] for each in refused]
+    one.wait_state("MASTER", vhost="own")
+    call(lab, "n1", "reload")
+    assert {"web": "file", "own": "socket"} == {
+        each["name"]: each["source"] for each in call(lab, "n1", "status")["vhosts"]
+    }
+    call(lab, "n1", "apply", generation=9, vhosts=[], **given)
+    wait_until(lambda: not shown(lab, "n1", "own"), 5, "it is removed", one)
+    assert [] == one.events("state", since=before, vhost="web")
+    assert holds(lab.node("n1"))

@@ -1,0 +1,244 @@
+"""The daemon's settings: what it takes, keeps, stores and refuses (carp.daemon.service)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carp.daemon.service import DaemonOptions, Service
+from carp.state import BusyError
+from inprocess import Carpd, carpd, configure, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+OWN = waiting("own", vhid=2, addresses=["10.1.1.8"])
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., None]:
+    """Return what plays a scene with a carpd that has these vhosts from a file."""
+
+    def run(scene: Callable[[Carpd], Awaitable[None]], *vhosts: dict[str, Any], **options: Any) -> None:
+        async def served() -> None:
+            async with carpd(tmp_path, *vhosts, **options) as daemon:
+                await scene(daemon)
+
+        asyncio.run(served())
+
+    return run
+
+
+def _stored(daemon: Carpd) -> dict[str, Any]:
+    outer = json.loads((daemon.folder / "settings.json").read_text())
+    payload: dict[str, Any] = json.loads(outer["payload"])
+    return payload
+
+
+async def _names(daemon: Carpd) -> list[str]:
+    return sorted(each["name"] for each in (await daemon.ask("status"))["vhosts"])
+
+
+def test_settings_are_stored_as_given(play: Any) -> None:
+    """What is confirmed stands on disk, with its object, generation and cluster."""
+
+    async def scene(daemon: Carpd) -> None:
+        answer = await daemon.apply(OWN, generation=3)
+        assert (3, True, []) == (answer["generation"], answer["persisted"], answer["errors"])
+        expected = {"vhosts": [OWN], "uid": "u", "generation": 3, "cluster": "c", "maintenance": False}
+        assert expected == _stored(daemon)
+        about = await daemon.ask("hello")
+        assert ("u", 3, "c") == (about["uid"], about["generation"], about["cluster"])
+
+    play(scene)
+
+
+def test_the_next_run_has_them_and_maintenance(play: Any) -> None:
+    """Both survive; the file's vhosts are there beside them."""
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=3)
+        await daemon.ask("maintenance", on=True)
+
+    async def after(daemon: Carpd) -> None:
+        assert ["own", "web"] == await _names(daemon)
+        about = await daemon.ask("hello")
+        assert (3, True) == (about["generation"], about["maintenance"])
+        assert [240, 240] == [each["demotion"] for each in (await daemon.ask("status"))["vhosts"]]
+
+    play(before, waiting())
+    play(after, waiting())
+
+
+def test_the_same_again(play: Any) -> None:
+    """Changes nothing, and the file is not written again."""
+
+    async def scene(daemon: Carpd) -> None:
+        assert {"own": "added"} == await daemon.results(OWN)
+        before = (daemon.folder / "settings.json").stat().st_ino
+        assert {"own": "unchanged"} == await daemon.results(OWN)
+        assert before == (daemon.folder / "settings.json").stat().st_ino
+        assert {"own": "changed"} == await daemon.results({**OWN, "advskew": 7})
+        assert before != (daemon.folder / "settings.json").stat().st_ino
+
+    play(scene)
+
+
+def test_a_broken_vhost_stays_as_it_was(play: Any) -> None:
+    """The others are taken, its old settings stay in force and on disk, and the error has its path."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        new = waiting("new", vhid=3, addresses=["10.1.1.7"])
+        answer = await daemon.apply({**OWN, "advskew": 300}, new, generation=2)
+        assert ["vhosts[0].advskew: 300 is not between 0 and 254"] == answer["errors"]
+        assert ["new", "own"] == await _names(daemon)
+        assert [new, OWN] == _stored(daemon)["vhosts"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("item", [None, 7, "web", [], {}, {"name": []}, {"name": {}}, {"name": None}, {"name": 7}])
+def test_an_item_that_is_no_vhost(play: Any, item: Any) -> None:
+    """It is an error with its path; the vhost beside it is taken and stored."""
+
+    async def scene(daemon: Carpd) -> None:
+        answer = await daemon.apply(item, OWN)
+        assert answer["ok"], answer
+        assert answer["errors"]
+        assert all(error.startswith("vhosts[0]") for error in answer["errors"])
+        assert [OWN] == _stored(daemon)["vhosts"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"name": "twin", "addresses": ["10.1.1.7"]}, {"name": "twin", "vhid": 3}, {"vhid": 4}],
+    ids=["vhid", "address", "name"],
+)  # fmt: skip
+def test_two_of_one_set_that_exclude_each_other(play: Any, fields: dict[str, Any]) -> None:
+    """The second is an error, as in a file, every time; the first is taken and stays undisturbed."""
+
+    async def scene(daemon: Carpd) -> None:
+        for generation, expected in ((1, "added"), (2, "unchanged")):
+            answer = await daemon.apply(OWN, OWN | fields, generation=generation)
+            assert "is already used by vhost own" in " ".join(answer["errors"])
+            assert [("own", expected)] == [(each["name"], each["result"]) for each in answer["outcomes"]]
+            assert [OWN] == _stored(daemon)["vhosts"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"vhosts": None}, "vhosts: a list is required"),
+        ({"vhosts": {}}, "vhosts: a list is required"),
+        ({"uid": 7}, "uid, generation and cluster"),
+        ({"generation": "7"}, "uid, generation and cluster"),
+        ({"cluster": None}, "uid, generation and cluster"),
+    ],
+)
+def test_what_is_no_set(play: Any, fields: dict[str, Any], problem: str) -> None:
+    """It is refused and nothing is stored."""
+
+    async def scene(daemon: Carpd) -> None:
+        given = {"uid": "u", "generation": 1, "cluster": "c", "vhosts": [OWN]} | fields
+        assert (await daemon.refusal("apply", **given)).startswith(problem)
+        assert [] == await _names(daemon)
+        assert not (daemon.folder / "settings.json").exists()
+
+    play(scene)
+
+
+def test_generations(play: Any) -> None:
+    """Older ones of the same object are refused; another object's count anew."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=5)
+        given = {"uid": "u", "cluster": "c", "vhosts": []}
+        expected = "generation: 4 is older than 5 of the same object"
+        assert expected == await daemon.refusal("apply", generation=4, **given)
+        assert ["own"] == await _names(daemon)
+        assert 1 == (await daemon.apply(OWN, generation=1, uid="u-2"))["generation"]
+
+    play(scene)
+
+
+def test_a_full_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings are in force, not confirmed, said in every way; with space again they are stored."""
+
+    async def scene(daemon: Carpd) -> None:
+        (daemon.folder / "settings.new").mkdir()
+        answer = await daemon.apply(OWN)
+        assert (None, False) == (answer["generation"], answer["persisted"])
+        assert "settings.json: Is a directory" in answer["problem"]
+        assert ["own"] == await _names(daemon)
+        assert "settings.json: Is a directory" in (await daemon.ask("hello"))["problems"][0]
+        assert "carp_state_persisted 0" in (await daemon.ask("metrics"))["text"]
+        (daemon.folder / "settings.new").rmdir()
+        answer = await daemon.apply(OWN)
+        assert (1, True, "") == (answer["generation"], answer["persisted"], answer["problem"])
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    play(scene)
+
+
+def test_a_bad_file_changes_nothing(play: Any, tmp_path: Path) -> None:
+    """The refusal and the status say what is wrong; the next good one is taken."""
+
+    async def scene(daemon: Carpd) -> None:
+        configure(tmp_path, [waiting(vhid=300)])
+        assert "300 is not between 1 and 255" in await daemon.refusal("reload")
+        assert "300 is not between" in (await daemon.ask("hello"))["problems"][0]
+        assert 1 == (await daemon.ask("status"))["vhosts"][0]["vhid"]
+        configure(tmp_path, [waiting(advskew=9)])
+        assert (await daemon.ask("reload"))["ok"]
+        assert 9 == (await daemon.ask("status"))["vhosts"][0]["advskew"]
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    play(scene, waiting())
+
+
+def test_the_sources_exclude_each_other(play: Any) -> None:
+    """The socket cannot take, change or remove what the file has; the file's stay where the socket's go."""
+
+    async def scene(daemon: Carpd) -> None:
+        stolen = waiting(advskew=9)
+        assert {"web": "name: 'web' belongs to the file"} == await daemon.results(stolen)
+        assert {} == await daemon.results(generation=2)
+        assert ["web"] == await _names(daemon)
+        assert 0 == (await daemon.ask("status"))["vhosts"][0]["advskew"]
+
+    play(scene, waiting())
+
+
+def test_a_second_carpd_is_refused(play: Any, tmp_path: Path) -> None:
+    """The same state folder: an error that names it, before anything is touched."""
+
+    async def scene(daemon: Carpd) -> None:
+        with pytest.raises(BusyError, match=str(daemon.folder)):
+            Service(DaemonOptions("", str(daemon.folder), str(tmp_path / "other")), [])
+        assert (await daemon.ask("hello"))["ok"]
+
+    play(scene)
+
+
+def test_no_socket_and_no_metrics_are_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What others look in through is missing: carpd says so and goes on."""
+
+    async def scene() -> None:
+        service = Service(DaemonOptions("", str(tmp_path / "a"), "/dev/null/s", metrics="unix:/dev/null/m"), [])
+        running = asyncio.create_task(service.main())
+        async with asyncio.timeout(10):
+            while "no metrics" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        service.stop("the test ends")
+        assert 0 == await running
+
+    asyncio.run(scene())
+    assert "no control socket at /dev/null/s: " in caplog.text
