@@ -140,7 +140,10 @@ class Changes:
                 self._engine.restore(slot)
             return
         successor = self._leaving.pop(name)
-        self._engine.forget(self._engine.slots[name])
+        old = self._engine.slots[name]
+        self._engine.forget(old)
         if successor is not None:
-            self._engine.add(successor, self._memory(successor))
+            new = self._engine.add(successor, self._memory(successor))
+            # What demotes this node demotes it under any vhid.
+            new.member.vhost.demotions.update(old.member.vhost.demotions)
             self._engine.plan_settle()

@@ -91,6 +91,8 @@ class Engine:
         """Take in one vhost; it starts at the next `settle`."""
         seal = None if memory is None else memory.seal()
         vhost = Vhost(config, chance=random.random, seal=seal, now=self._clock.now())
+        # What comes in the middle of the end must not begin: nobody would tell it to stop.
+        vhost.stopped = self._stopping
         port = LinkPort(
             config,
             self._fence,

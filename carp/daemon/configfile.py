@@ -129,7 +129,7 @@ def _duplicates(entries: Sequence[_Entry], *, named: bool) -> Iterator[FileError
     """Yield an error for each name, vhid on an interface, and address that two vhosts claim."""
     seen: dict[tuple[object, ...], _Entry] = {}
     for entry in entries:
-        for field, value, scope in _claims(entry.config):
+        for field, value, scope in claims(entry.config):
             first = seen.setdefault((scope, value), entry)
             if first is entry:
                 continue
@@ -141,7 +141,7 @@ def _duplicates(entries: Sequence[_Entry], *, named: bool) -> Iterator[FileError
             yield FileError(error, entry.document.file, entry.document.line(path), named=named)
 
 
-def _claims(config: VhostConfig) -> Iterator[tuple[str, object, object]]:
+def claims(config: VhostConfig) -> Iterator[tuple[str, object, object]]:
     """Yield the field, the value and the scope of each thing that one vhost alone may have."""
     interface = str(config.interface)
     yield "name", config.name, "name"

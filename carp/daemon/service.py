@@ -16,7 +16,7 @@ from carp.core.schema import parse_vhost
 from carp.core.transitions import State
 from carp.daemon import scrape
 from carp.daemon.care import Care
-from carp.daemon.configfile import folder, load
+from carp.daemon.configfile import claims, folder, load
 from carp.daemon.control import Control, RequestError
 from carp.daemon.metrics import Metrics, NodeView, VipView
 from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
@@ -114,7 +114,7 @@ class Service(Process):
             if self._store.problem:
                 log.warning("state: %s", self._store.problem)
             self._report(await self.changes.apply(FILE, self._configs))
-            configs, errors = await self._parse(self._settings.vhosts)
+            configs, _, errors = await self._parse(self._settings.vhosts)
             for error in errors:
                 log.error("stored settings: %s", error)
             self._report(await self.changes.apply(SOCKET, configs))
@@ -192,16 +192,33 @@ class Service(Process):
 
     async def _parse(
         self, items: tuple[dict[str, Any], ...] | list[Any]
-    ) -> tuple[list[VhostConfig], list[ConfigError]]:
+    ) -> tuple[list[VhostConfig], list[dict[str, Any]], list[ConfigError]]:
+        """Return the sound vhosts, the items that they stand in, and what is wrong with the others."""
         configs: list[VhostConfig] = []
+        good: list[dict[str, Any]] = []
         errors: list[ConfigError] = []
+        seen: dict[tuple[object, object], str] = {}
         for index, item in enumerate(items):
             await breathe()
+            path = f"vhosts[{index}]"
             try:
-                configs.append(parse_vhost(item, path=f"vhosts[{index}]"))
+                config = parse_vhost(item, path=path)
             except ConfigErrors as found:
                 errors += found.errors
-        return configs, errors
+                continue
+            taken = [(field, value, seen.get((scope, value))) for field, value, scope in claims(config)]
+            clashes = [
+                ConfigError(f"{path}.{field}", value, f"is already used by vhost {other}")
+                for field, value, other in taken
+                if other is not None
+            ]
+            if clashes:
+                errors += clashes
+                continue
+            seen.update({(scope, value): config.name for _, value, scope in claims(config)})
+            configs.append(config)
+            good.append(item)
+        return configs, good, errors
 
     async def take_settings(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take a whole wanted set from the socket. Raises RequestError for what is no such set."""
@@ -223,16 +240,14 @@ class Service(Process):
         if uid == held.uid and generation < held.generation:
             msg = f"generation: {generation} is older than {held.generation} of the same object"
             raise RequestError(msg)
-        configs, errors = await self._parse(items)
-        good = {config.name for config in configs}
+        configs, accepted, errors = await self._parse(items)
         named = {
             item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)
         }
-        broken = named - good
+        broken = named - {config.name for config in configs}
         outcomes = await self.changes.apply(SOCKET, configs, keep=broken)
         self._report(outcomes)
         kept = [item for item in held.vhosts if item["name"] in broken]
-        accepted = [item for item in items if isinstance(item, dict) and item.get("name") in good]
         await self._persist(Settings((*accepted, *kept), uid, generation, cluster, held.maintenance))
         self._align()
         return {

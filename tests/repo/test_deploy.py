@@ -31,8 +31,8 @@ NEVER = {
     *("mount", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root"),
     *("process_vm_readv", "process_vm_writev", "ptrace", "reboot", "setns", "umount2", "unshare"),
 }
-# Of systemd's group @system-service; without CAP_SYS_PTRACE they reach only one's own.
-OFFERED = {"io_uring_setup", "ptrace", "process_vm_readv", "process_vm_writev", "perf_event_open"}
+# In systemd's group @system-service; without further capabilities they reach only one's own.
+OFFERED = {"io_uring_setup", "mknodat", "ptrace", "process_vm_readv", "process_vm_writev", "perf_event_open"}
 
 
 def _analyze(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -162,7 +162,7 @@ class Checks:
             self._silenced_others(host)
 
     def _silenced_others(self, host: Host) -> None:
-        """Let a member's first failure after a fault disturb: others have waited for its adverts until now."""
+        """Let a member's first failure after a fault disturb: others have waited for it."""
         facts = self.facts
         last = facts.failed_claims.get(host.index, 0.0) - facts.cluster_dead_time
         if last < facts.fault_at:
