@@ -120,7 +120,9 @@ _HEAD: Final = """\
 Share an IP address between hosts by CARP: one holds it, and when that one dies another takes over.
 
 carp [OPTION]...             takes part in one election; the options are those of ucarp
-carp daemon --config FILE    takes part in many
+carp daemon --config FILE    takes part in many; carp check FILE checks the file
+carp status|explain|doctor   shows what a running daemon does, why, and what is in its way
+carp handover|maintenance    moves addresses to other hosts
 carp decode --pcap FILE      explains captured packets
 carp watch -i IF             shows CARP on a network, live
 carp demo                    plays failovers on a LAN inside this machine

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("carp")
 _CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
+ONE_REQUEST: Final = 0.3
+"""s within which two signals to stop are the same request."""
 _SCRIPT_PATIENCE: Final = 5.0
 """s that scripts may still take at the end."""
 
@@ -101,7 +103,7 @@ class Process:
         self.options = options
         self._meter = meter
         self._watcher = watcher
-        self._stops = 0
+        self._stopped_at = 0.0
 
     async def main(self) -> int:
         """Run until told to stop; return the exit code."""
@@ -156,12 +158,18 @@ class Process:
         loop.add_signal_handler(signal.SIGUSR2, self._step_down)
 
     def stop(self, why: str) -> None:
-        """Hand over and end; at once when asked again."""
-        self._stops += 1
-        if self._stops > 1:
+        """Hand over and end; at once when asked again.
+
+        A service manager may signal us and our parent, who passes it on: that is one request.
+        """
+        now = asyncio.get_running_loop().time()
+        if self.stop_wanted.is_set():
+            if now - self._stopped_at < ONE_REQUEST:
+                return
             log.warning("%s again: stopping at once", why)
             self.engine.abandon()
             return
+        self._stopped_at = now
         log.info("%s: handing over and stopping", why)
         self.stop_wanted.set()
 

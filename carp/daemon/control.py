@@ -184,9 +184,14 @@ class Control:
         self._remove_stale()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(self._path))
-        self._path.chmod(0o600 if self._gid is None else 0o660)
-        if self._gid is not None:
-            os.chown(self._path, -1, self._gid)
+        try:
+            self._path.chmod(0o600 if self._gid is None else 0o660)
+            if self._gid is not None:
+                os.chown(self._path, -1, self._gid)
+        except OSError:
+            sock.close()
+            self._path.unlink()
+            raise
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Client(self), sock=sock)
 

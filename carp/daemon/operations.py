@@ -103,6 +103,7 @@ class Operations:
             msg = f"amount: {amount!r} is not between 0 and 254"
             raise RequestError(msg)
         self._service.engine.handle(slot, ev.Demote(reason, amount))
+        self.noticed(slot.config.name)
         return {"demotion": slot.member.vhost.demotion}
 
     async def _maintain(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -280,6 +280,7 @@ class Service(Process):
         for slot in self.engine.slots.values():
             if slot.member.vhost.demotions.get(MAINTENANCE, 0) != amount:
                 self.engine.handle(slot, ev.Demote(MAINTENANCE, amount))
+                self._operations.noticed(slot.config.name)
         self.care.update()
 
     # --- what is shown ---------------------------------------------------------------------------

@@ -136,7 +136,9 @@ def _many(*, quick: bool) -> list[Figure]:
         carpd.process.wait()
         pause(4.0)  # longer than any lease: as after a reboot
         carpd.start()
-        until(lambda: all(v["state"] != "INIT" for v in carpd.client.call("status")["vhosts"]), 20.0, "backups")
+        until(
+            lambda: all(v["state"] != "INIT" for v in carpd.client.call("status")["vhosts"]), 20.0, "backups"
+        )
         ran = carpd.ran()
         term(carpd.process)
     return [

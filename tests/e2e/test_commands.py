@@ -152,6 +152,19 @@ def test_trouble_is_exit_code_1(lab: Lab) -> None:
     assert {"interface", "adverts"} <= _failed(_examined(lab, "n1"))
 
 
+@beside
+def test_a_failing_health_check_is_told(lab: Lab) -> None:
+    """Its name, target and result stand in the status, in words and in the doctor's findings."""
+    timing = {"period": "200ms", "timeout": "150ms", "fall": 1}
+    check = {"name": "app", "exec": {"command": ["/usr/bin/false"]}, "demotion": 9, **timing}
+    one = lab.daemon("n1", first(healthChecks=[check])).start().master()
+    wait_until(lambda: _status(lab, "n1")["demotion"], 5.0, "it is demoted", one)
+    assert set(fakecarpd.check()) == set(_status(lab, "n1")["health"][0])
+    assert "! web: health check app (" in _carp(lab, "n1", "status").stdout
+    assert "Health check app (" in _carp(lab, "n1", "explain", "web").stdout
+    assert "warn" == _examined(lab, "n1")["health"][0]
+
+
 def _follow(lab: Lab, name: str, *words: str) -> Program:
     return Program(lab.node(name), lab.folder / "follow.log", _argv(lab, name, ("status", "--watch", *words)))
 

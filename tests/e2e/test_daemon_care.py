@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +12,9 @@ from beside import Measured, beside, labs
 from carp.commands.client import RefusedError
 from carpd import call, client, shown
 from nodefix import VIP, Lab, first, holds, idle, vhost, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["labs"]
 
@@ -135,7 +137,7 @@ def test_release_when_all_fail(lab: Lab) -> Measured:
     the first that is well again brings it back, and what still fails still demotes.
     """
     checks = [_check(lab, "app"), _check(lab, "db")]
-    settings = {"healthChecks": checks, "whenAllFail": "Release"}
+    settings: dict[str, Any] = {"healthChecks": checks, "whenAllFail": "Release"}
     one = lab.daemon("n1", first(**settings)).start().master()
     _flag(lab, "app").unlink()
     wait_until(lambda: shown(lab, "n1")["demotions"], 3, "one fails", one)
@@ -167,10 +169,10 @@ def test_keep_when_all_fail(lab: Lab) -> None:
 @beside
 def test_no_answer_and_no_log_line_has_a_password(lab: Lab) -> None:
     """Passwords of the file and of the socket, right and wrong ones, appear nowhere outside the files."""
-    secret = {"password": SECRET, "accept": [{"addresses": [VIP], "password": OTHER}]}
+    secret: dict[str, Any] = {"password": SECRET, "accept": [{"addresses": [VIP], "password": OTHER}]}
     one = lab.daemon("n1", first(**secret), options=["--debug"]).start().master()
     own: dict[str, Any] = {"name": "own", "vhid": 43, "interface": "eth0", "addresses": ["10.99.0.9"]}
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"password": SECRET * 3},
         {"password": [SECRET]},
         {"password": SECRET, "passwordFile": "/x"},
@@ -183,11 +185,10 @@ def test_no_answer_and_no_log_line_has_a_password(lab: Lab) -> None:
         for generation, fields in enumerate(wrong):
             given = {"uid": "u", "cluster": "c", "generation": generation, "vhosts": [own | fields]}
             said.append(carpd.call("apply", **given))
-        for op in ("hello", "status", "drops", "metrics", "reload", "watch"):
-            said.append(carpd.call(op))
+        said += [carpd.call(op) for op in ("hello", "status", "drops", "metrics", "reload", "watch")]
         for op in ("handover", "demote", "apply"):
             with contextlib.suppress(RefusedError):
-                said.append(carpd.call(op, name="own", reason=SECRET[:0], vhosts=SECRET))
+                said.append(carpd.call(op, name="own", reason="", vhosts=SECRET))
     lab.write("n1.yaml", f"vhosts: [{{name: web, password: {SECRET * 3}, vhid: 0}}]")
     with contextlib.suppress(RefusedError):
         call(lab, "n1", "reload")

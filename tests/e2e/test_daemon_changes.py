@@ -126,7 +126,7 @@ def test_addresses_come_and_go_in_place(lab: Lab) -> Measured:
         for now, then in ((old, new), (new, old)):
             for sends, accepts in ((now, then), (then, now), (then, None)):
                 accept = [{"addresses": accepts, "password": "love"}] if accepts else []
-                settings = {"addresses": sends, "accept": accept}
+                settings: dict[str, Any] = {"addresses": sends, "accept": accept}
                 _reload(lab, n2=vhost(advskew=20, **settings), n1=first(**settings))
                 idle(0.4)
             assert (len(then) == 2) is holds(lab.node("n1"), EXTRA)
@@ -146,7 +146,7 @@ def test_a_password_changes_in_place(lab: Lab) -> Measured:
         prober.wait_owner(lab.node("n1"), 5)
         for sends, accepts in (("love", "peace"), ("peace", "love"), ("peace", None)):
             accept = [{"addresses": [VIP], "password": accepts}] if accepts else []
-            settings = {"password": sends, "accept": accept}
+            settings: dict[str, Any] = {"password": sends, "accept": accept}
             _reload(lab, n2=vhost(advskew=20, **settings), n1=first(**settings))
             idle(1.2)
         assert {} == shown(lab, "n2")["drops"]

@@ -13,7 +13,8 @@ from carp.core.seal import Seal
 from carp.core.timing import Timing
 from carp.core.vhost import Vhost
 from simulation_cluster import VIP, Cluster, make_config
-from simulation_process import Port
+from simulation_host import Trip
+from simulation_ports import Port
 from simulation_runs import run_once
 from simulation_scenarios import SCENARIOS
 from simulation_world import EPOCH, MAX_DELAY, Violation, World
@@ -119,6 +120,19 @@ def test_a_killed_master_restarted_within_its_lease_resumes_it() -> None:
         cluster.start(master)
         run(cluster, 10.0)
         assert [master] == holders(cluster)
+
+
+def test_a_daemon_stopped_while_it_starts_does_not_resume_a_lease_that_is_over() -> None:
+    """Stopped in any of its first calls until a successor has claimed, it comes back as a backup."""
+    for count in range(1, 12):
+        cluster = settled(seed=count)
+        master = cluster.hosts[MASTER]
+        cluster.kill(master)
+        master.trip = Trip(count, "", kill=False, seconds=5.0)
+        cluster.start(master)
+        run(cluster, 20.0)
+        assert 1 == len(holders(cluster)), "\n".join(cluster.world.trace)
+        assert cluster.checks.overlap.longest <= 0.002
 
 
 # --- each checker can fail --------------------------------------------------------------------------

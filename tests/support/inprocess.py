@@ -1,4 +1,4 @@
-"""A carpd in this process, whose vhosts wait for an interface that does not exist: `from inprocess import carpd`."""
+"""A carpd in this process whose vhosts wait for an interface: `from inprocess import carpd`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def carpd(folder: Path, *vhosts: dict[str, Any], **options: Any) -> AsyncI
     running = asyncio.create_task(service.main())
     try:
         async with asyncio.timeout(30):
-            while not (folder / "s").exists():  # noqa: ASYNC110
+            while not (folder / "s").exists():
                 await asyncio.sleep(0.002)
                 assert not running.done(), running
             reader, writer = await asyncio.open_unix_connection(str(folder / "s"), limit=8 << 20)

@@ -295,6 +295,7 @@ class Process:
 
     def _settle(self) -> None:
         host = self.host
+        read_at = self.clock.now()
         shown = {vip.ip: host.kernel.reported(vip.ip) for vip in self.vhost.config.addresses}
         host.boundary("inventory")
         if self.vhost.stopped:
@@ -303,19 +304,20 @@ class Process:
             self._detach("no carrier")
         elif not self.port.attached:
             self.port.attached = self.port.was_attached = True
-            self._start(shown)
+            self._start(shown, read_at)
 
     def _detach(self, reason: str) -> None:
         self.runner.handle(self.member, ev.LinkDown(reason))
         self.port.attached = False
 
-    def _start(self, shown: dict[Address, tuple[int, int] | None]) -> None:
+    def _start(self, shown: dict[Address, tuple[int, int] | None], read_at: float) -> None:
         """Resume a proven lease, else clean up and begin as backup (carp/slots.py)."""
         config, host = self.vhost.config, self.host
         left = [vip for vip in config.addresses if shown[vip.ip] is not None]
         proven = config.fenced and self._proven
         if proven and all(s is not None and s[0] == PROTO_HELD and s[1] >= 1 for s in shown.values()):
-            expires = self.clock.now() + RESUME_GRACE
+            # From before the kernel was asked: a stop since then must not make the proof look fresh.
+            expires = read_at + RESUME_GRACE
             self.runner.handle(self.member, ev.Resume(host.sources, expires))
             return
         if left:

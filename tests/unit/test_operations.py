@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-OPS = ("apply", "demote", "drops", "handover", "hello", "maintenance", "metrics", "reload", "status", "undemote", "watch")
+OPS = (
+    "apply",
+    "demote",
+    "drops",
+    "handover",
+    "hello",
+    "maintenance",
+    "metrics",
+    "reload",
+    "status",
+    "undemote",
+    "watch",
+)
 
 
 @pytest.fixture
@@ -44,8 +56,19 @@ def test_hello(play: Any) -> None:
 
     async def scene(daemon: Carpd) -> None:
         about = await daemon.ask("hello")
-        assert {"version", "pid", "uid", "generation", "cluster", "persisted", "maintenance", "problems"} < set(about)
-        assert ("", 0, [], False) == tuple(about[key] for key in ("uid", "generation", "problems", "maintenance"))
+        assert {
+            "version",
+            "pid",
+            "uid",
+            "generation",
+            "cluster",
+            "persisted",
+            "maintenance",
+            "problems",
+        } < set(about)
+        assert ("", 0, [], False) == tuple(
+            about[key] for key in ("uid", "generation", "problems", "maintenance")
+        )
 
     play(scene)
 
@@ -121,8 +144,9 @@ def test_reasons_that_are_not_free(play: Any, reason: Any) -> None:
 
     async def scene(daemon: Carpd) -> None:
         for op in ("demote", "undemote"):
-            assert f"reason: {reason!r} is empty or reserved; give a word of your own" == await daemon.refusal(
-                op, name="web", reason=reason, amount=1
+            assert (
+                f"reason: {reason!r} is empty or reserved; give a word of your own"
+                == await daemon.refusal(op, name="web", reason=reason, amount=1)
             )
 
     play(scene)
@@ -144,7 +168,9 @@ def test_maintenance(play: Any) -> None:
 
     async def scene(daemon: Carpd) -> None:
         assert "on: 'yes' is neither true nor false" == await daemon.refusal("maintenance", on="yes")
-        assert {"maintenance": True, "persisted": True}.items() <= (await daemon.ask("maintenance", on=True)).items()
+        assert {"maintenance": True, "persisted": True}.items() <= (
+            await daemon.ask("maintenance", on=True)
+        ).items()
         await daemon.apply(waiting("late", vhid=2, addresses=["10.1.1.8"]))
         vhosts = (await daemon.ask("status"))["vhosts"]
         assert {"web": 240, "late": 240} == {each["name"]: each["demotion"] for each in vhosts}

@@ -102,7 +102,9 @@ def test_a_broken_vhost_stays_as_it_was(play: Any) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("item", [None, 7, "web", [], {}, {"name": []}, {"name": {}}, {"name": None}, {"name": 7}])
+@pytest.mark.parametrize(
+    "item", [None, 7, "web", [], {}, {"name": []}, {"name": {}}, {"name": None}, {"name": 7}]
+)
 def test_an_item_that_is_no_vhost(play: Any, item: Any) -> None:
     """It is an error with its path; the vhost beside it is taken and stored."""
 
@@ -232,7 +234,9 @@ def test_no_socket_and_no_metrics_are_no_end(tmp_path: Path, caplog: pytest.LogC
     """What others look in through is missing: carpd says so and goes on."""
 
     async def scene() -> None:
-        service = Service(DaemonOptions("", str(tmp_path / "a"), "/dev/null/s", metrics="unix:/dev/null/m"), [])
+        service = Service(
+            DaemonOptions("", str(tmp_path / "a"), "/dev/null/s", metrics="unix:/dev/null/m"), []
+        )
         running = asyncio.create_task(service.main())
         async with asyncio.timeout(10):
             while "no metrics" not in caplog.text:  # noqa: ASYNC110

@@ -6,17 +6,16 @@ import json
 import os
 import resource
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carp.daemon import store
 from carp.daemon.store import FILE, Settings, Store
 from carp.state import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 GIVEN = Settings(
     vhosts=({"name": "web", "vhid": 1, "password": "love", "addresses": ["10.1.1.9"]},),
@@ -87,7 +86,7 @@ def test_the_file_is_replaced_and_synced(
         steps.append("renamed" if renamed else "not yet renamed")
         real(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     disk.save(GIVEN)
     assert ["file", "not yet renamed", "folder", "renamed"] == steps
     assert [FILE, "carpd.lock"] == sorted((p.name for p in tmp_path.iterdir()), reverse=True)
@@ -116,7 +115,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path, disk: Store) 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0" * 4096, b"null", b"[]", b"7", b'{"version": 1}', b'{"version":1,"checksum":"","payload":7}',
+    [b"", b"\0" * 4096, b"null", b"[]", b"7",
+     b'{"version": 1}', b'{"version":1,"checksum":"","payload":7}',
      b"\xff\xfe", b'"\\ud800"', b"[" * 100_000, b'{"payload": {}, "version": 1, "checksum": 0}'],
     ids=["empty", "zeros", "null", "list", "number", "short", "types", "not-utf8", "half-pair", "deep", "odd"],
 )  # fmt: skip

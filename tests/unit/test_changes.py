@@ -1,0 +1,205 @@
+"""From a wanted set to the steps of an engine (carp.changes), with an engine that only notes them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carp.changes import Changes, Outcome
+from carp.core import events as ev
+from pair import config
+
+if TYPE_CHECKING:
+    from carp.core.config import VhostConfig
+
+A = config(name="a", vhid=1, addresses=["10.1.1.1"])
+B = config(name="b", vhid=2, addresses=["10.1.1.2"])
+C = config(name="c", vhid=3, addresses=["10.1.1.3"])
+
+
+class Engine:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Any] = {}
+        self.done: list[tuple[Any, ...]] = []
+
+    def add(self, settings: VhostConfig, memory: object) -> Any:
+        self.done.append(("add", settings))
+        vhost = SimpleNamespace(reason="", demotions={})
+        slot = SimpleNamespace(
+            config=settings, memory=memory, withdrawn="", member=SimpleNamespace(vhost=vhost)
+        )
+        self.slots[settings.name] = slot
+        return slot
+
+    def reconfigure(self, slot: Any, settings: VhostConfig) -> None:
+        self.done.append(("reconfigure", settings))
+        slot.config = settings
+
+    def handle(self, slot: Any, event: ev.Event) -> None:
+        self.done.append(("handle", slot.config.name, event))
+
+    def forget(self, slot: Any) -> None:
+        self.done.append(("forget", slot.config.name))
+        del self.slots[slot.config.name]
+
+    def restore(self, slot: Any) -> None:
+        self.done.append(("restore", slot.config.name))
+
+    def plan_settle(self) -> None:
+        self.done.append(("settle",))
+
+
+class World:
+    """An engine, the changes, and the steps since one looked."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.changes = Changes(self.engine, lambda _: None)  # type: ignore[arg-type]
+
+    def apply(self, source: str, *wanted: VhostConfig, keep: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+        found = asyncio.run(self.changes.apply(source, wanted, keep=keep))
+        return [(each.name, each.problem or each.result) for each in found]
+
+    def steps(self) -> list[tuple[Any, ...]]:
+        done, self.engine.done = self.engine.done, []
+        return done
+
+
+@pytest.fixture
+def world() -> World:
+    """Return an engine that runs a and b of the file."""
+    made = World()
+    assert [("a", "added"), ("b", "added")] == made.apply("file", A, B)
+    assert [("add", A), ("add", B), ("settle",)] == made.steps()
+    return made
+
+
+STOP_A = ("handle", "a", ev.Stop(release=True))
+
+
+def test_the_same_set_again_is_no_step(world: World) -> None:
+    """Nothing reaches the engine: no packet can follow, no state can change; in any order."""
+    assert [("b", "unchanged"), ("a", "unchanged")] == world.apply("file", B, A)
+    assert [] == world.steps()
+
+
+def test_a_change_is_made_in_place(world: World) -> None:
+    """Other settings of the same vhid on the same interface need no handover."""
+    new = config(name="a", vhid=1, addresses=["10.1.1.1", "10.1.1.9"], advskew=7, password="peace")
+    assert [("a", "changed"), ("b", "unchanged")] == world.apply("file", new, B)
+    assert [("reconfigure", new)] == world.steps()
+
+
+@pytest.mark.parametrize("fields", [{"vhid": 9}, {"interface": "eth1"}, {"manageAddresses": False}])
+def test_another_place_is_a_replacement(world: World, fields: dict[str, Any]) -> None:
+    """The old one hands over and lets go; then the new one begins, demoted as the old one was."""
+    new = config(**({"name": "a", "vhid": 1, "addresses": ["10.1.1.1"]} | fields))
+    assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", new, B)
+    assert [STOP_A] == world.steps()
+    world.engine.slots["a"].member.vhost.demotions["disk"] = 40
+    world.changes.stopped("a")
+    assert [("forget", "a"), ("add", new), ("settle",)] == world.steps()
+    assert {"disk": 40} == world.engine.slots["a"].member.vhost.demotions
+
+
+def test_a_second_thought_while_it_hands_over(world: World) -> None:
+    """Only the last settings begin, and the handover is asked for once."""
+    first, second = (config(name="a", vhid=vhid, addresses=["10.1.1.1"]) for vhid in (8, 9))
+    world.apply("file", first, B)
+    assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", second, B)
+    world.changes.stopped("a")
+    assert [STOP_A, ("forget", "a"), ("add", second), ("settle",)] == world.steps()
+
+
+def test_what_is_gone_hands_over_and_lets_go(world: World) -> None:
+    """It is forgotten when it has stopped, and belongs to nobody from the start."""
+    assert [("b", "unchanged"), ("a", "removed")] == world.apply("file", B)
+    assert ("", "file") == (world.changes.owner("a"), world.changes.owner("b"))
+    world.changes.stopped("a")
+    assert [STOP_A, ("forget", "a")] == world.steps()
+
+
+def test_what_is_gone_comes_back_meanwhile(world: World) -> None:
+    """A vhost that is wanted again while it hands over begins anew afterwards."""
+    world.apply("file", B)
+    assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", A, B)
+    world.changes.stopped("a")
+    assert [STOP_A, ("forget", "a"), ("add", A), ("settle",)] == world.steps()
+
+
+def test_keep(world: World) -> None:
+    """What is named stays as it is though it is not in the set; the rest goes."""
+    assert [("b", "removed")] == world.apply("file", keep=("a",))
+    assert [("handle", "b", ev.Stop(release=True))] == world.steps()
+
+
+def test_sources_do_not_touch_each_other(world: World) -> None:
+    """Neither by changing, nor by taking away, nor by wanting nothing at all."""
+    world.apply("socket", C)
+    world.steps()
+    assert [("a", "name: 'a' belongs to the file")] == world.apply(
+        "socket", config(name="a", vhid=1), keep=("c",)
+    )
+    assert [("c", "removed")] == world.apply("socket")
+    assert [("a", "unchanged"), ("b", "unchanged")] == world.apply("file", A, B)
+    assert [("handle", "c", ev.Stop(release=True))] == world.steps()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"vhid": 1}, "vhid: 1 on eth0 belongs to vhost 'a'"),
+        ({"addresses": ["10.1.1.9", "10.1.1.2/24"]}, "addresses: 10.1.1.2 belongs to vhost 'b'"),
+    ],
+)
+def test_what_another_source_uses(world: World, fields: dict[str, Any], problem: str) -> None:
+    """A vhid on an interface and an address are the first one's; a refused change leaves the old settings."""
+    assert [("c", "added")] == world.apply("socket", C)
+    world.steps()
+    new = config(**({"name": "c", "vhid": 3, "addresses": ["10.1.1.3"]} | fields))
+    assert [("c", problem)] == world.apply("socket", new)
+    assert [] == world.steps()
+    assert C == world.engine.slots["c"].config
+
+
+def test_the_same_vhid_on_another_interface(world: World) -> None:
+    """It is another one."""
+    assert [("c", "added")] == world.apply("socket", config(name="c", vhid=1, interface="eth1"))
+
+
+def test_one_source_may_swap(world: World) -> None:
+    """Within a source what another vhost gives up in the same set is free."""
+    a, b = config(name="a", vhid=1, addresses=["10.1.1.2"]), config(name="b", vhid=2, addresses=["10.1.1.1"])
+    assert [("a", "changed"), ("b", "changed")] == world.apply("file", a, b)
+
+
+def test_a_stop_that_nobody_asked_for(world: World) -> None:
+    """A vhost that stopped though it is wanted takes part again; a withdrawn one keeps the reason."""
+    world.changes.stopped("a")
+    assert [("restore", "a")] == world.steps()
+    world.engine.slots["b"].withdrawn = "all health checks fail"
+    world.changes.stopped("b")
+    assert [] == world.steps()
+    assert "all health checks fail" == world.engine.slots["b"].member.vhost.reason
+    world.changes.stopped("nosuch")
+    assert [] == world.steps()
+
+
+def test_others_get_their_turn_between_vhosts(world: World) -> None:
+    """A large set does not keep the loop."""
+    many = [config(name=f"v{n}", vhid=n, addresses=[f"10.2.0.{n}"]) for n in range(101, 201)]
+
+    async def count() -> int:
+        turns, applying = 0, asyncio.ensure_future(world.changes.apply("socket", many))
+        while not applying.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert [Outcome(f"v{n}", "added") for n in range(101, 201)] == applying.result()
+        return turns
+
+    assert asyncio.run(count()) >= 100
