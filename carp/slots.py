@@ -83,6 +83,8 @@ class Places:
 
     def settle(self, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
         """Put every slot where the kernel's present state says."""
+        # A proof is as old as what it was read from: a stop after the reading must not make it younger.
+        read_at = self._clock.now()
         inventory = self.inventory()
         for slot in slots:
             if slot.member.vhost.stopped:
@@ -93,7 +95,7 @@ class Places:
             if isinstance(place, str):
                 self.detach(slot, place, closing)
             else:
-                self._attach(slot, place, inventory, closing)
+                self._attach(slot, place, inventory, read_at, closing)
 
     def _has_carrier(self, config: VhostConfig, name: str) -> bool:
         """Ask the driver: flags can be a second old."""
@@ -131,7 +133,12 @@ class Places:
             del self.segments[segment.ifindex]
 
     def _attach(
-        self, slot: Slot, place: Place, inventory: Inventory, closing: Callable[[Segment], None]
+        self,
+        slot: Slot,
+        place: Place,
+        inventory: Inventory,
+        read_at: float,
+        closing: Callable[[Segment], None],
     ) -> None:
         old = slot.port.segment
         if old is not None and (old.ifindex, old.name, old.mac) == (place.ifindex, place.name, place.mac):
@@ -144,7 +151,7 @@ class Places:
         if problem:
             self.detach(slot, problem, closing)
         else:
-            self._start(slot, place, inventory)
+            self._start(slot, place, inventory, read_at)
 
     def _open(self, slot: Slot, place: Place) -> str | None:
         """Give a slot its segment and sockets; return what went wrong."""
@@ -174,7 +181,7 @@ class Places:
             if problem:
                 log.warning("%s: %s", slot.config.name, problem)
 
-    def _start(self, slot: Slot, place: Place, inventory: Inventory) -> None:
+    def _start(self, slot: Slot, place: Place, inventory: Inventory, read_at: float) -> None:
         """Resume a proven lease, else clean up what an earlier run left and begin as backup."""
         config = slot.config
         if not config.manage:
@@ -185,8 +192,7 @@ class Places:
         proven = slot.memory is not None and slot.memory.proves(config)
         if config.fenced and self._has_proto and proven and lease_left(config.addresses, left):
             log.info("%s: the kernel still holds our lease: resuming as master", config.name)
-            expires = self._clock.now() + RESUME_GRACE
-            self._runner.handle(slot.member, ev.Resume(place.sources, expires))
+            self._runner.handle(slot.member, ev.Resume(place.sources, read_at + RESUME_GRACE))
             return
         if left:
             log.info("%s: deleting addresses that an earlier run left behind", config.name)

@@ -24,6 +24,8 @@ STAGGER: Final = 0.001
 JITTER: Final = 0.08
 """s at most between backups of equal skew."""
 
+FAILED_CLAIM_DELAY: Final = 0.5
+"""s, and as much again at random, by which a member whose last claim failed heeds a bow-out later."""
 CLAIM_JITTER: Final = 0.01
 """s at most between members that start together; small, so that the best placed still claims first."""
 
@@ -48,12 +50,12 @@ class Backup:
         dead_time: float,
         extra: float = 0.0,
         hold: float = 0.0,
-        deaf: bool = False,
+        late: bool = False,
     ) -> None:
         """Arm the first dead time.
 
-        ``extra``: s added to it; ``hold``: s for which we do not preempt; ``deaf``: nor heed a bow-out in
-        that time, since our last claim failed and would only keep others from theirs.
+        ``extra``: s added to it; ``hold``: s for which we do not preempt; ``late``: and heed a bow-out later
+        than others, since our last claim failed and would only keep them from theirs.
         """
         self.config = config
         self.heard_at = now
@@ -61,7 +63,7 @@ class Backup:
         self._dead_time = dead_time
         self._dead_at = now + dead_time + extra
         self._hold_until = now + hold
-        self._deaf = deaf
+        self._late = late
         self._takeover: Takeover | None = None
         self._worse_since: float | None = None
         self.listening: Listening | None = None
@@ -121,7 +123,9 @@ class Backup:
 
     def hear_bow_out(self, advskew: int, source: Address, now: float, *, jitter: bool) -> None:
         """Take over from a master that goes, staggered by skew."""
-        if self._takeover is None and not (self._deaf and now < self._hold_until):
+        if self._late and now < self._hold_until:
+            now += FAILED_CLAIM_DELAY * (1 + self._chance())
+        if self._takeover is None:
             self._plan(Cause.BOW_OUT, advskew, source, now, jitter=jitter)
 
     def _plan(self, cause: Cause, advskew: int, source: Address, now: float, *, jitter: bool) -> None:

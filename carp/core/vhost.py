@@ -240,7 +240,7 @@ class Vhost:
             holds = FAILED_CLAIM_HOLD if failed else int(stepped_down)
             dead = self.dead_time()
             self.backup = Backup(
-                self.config, self._chance, now, dead_time=dead, extra=extra, hold=holds * dead, deaf=failed
+                self.config, self._chance, now, dead_time=dead, extra=extra, hold=holds * dead, late=failed
             )
         if not was_master:
             return (changed,)
@@ -290,8 +290,7 @@ class Vhost:
             backup.hear_bow_out(own[1], source, now, jitter=self.others.have_our_interval())
             return
         self.others.note(advert, source, now, self.config.timing, sealed=sealed)
-        others = self.others
-        rivals = others.have_our_interval(), others.have_our_interval(besides_master=True)
+        rivals = self.others.have_our_interval(), self.others.have_our_interval(besides_master=True)
         backup.hear(own, advert, source, now, rivals=rivals)
 
     def _hear_as_master(

@@ -108,8 +108,8 @@ class Overlap(NamedTuple):
 class BoundedOverlap:
     """After a kill or a stall two of ours never overlap on a timeout, and at most 2.15 s in a bow-out.
 
-    Each advert lost just before adds L/4; a handover adds the delay of its packets. Two that claim within
-    a packet's delay overlap by that delay, by L/4 more for each advert lost meanwhile, and until its
+    Each advert lost just before adds L/4; packets between two that live add their delay. Two that claim
+    within a packet's delay overlap by that delay, by L/4 more for each advert lost meanwhile, and until a
     lease ends if one of them is killed or stopped right then. One that is stopped between a look at the
     clock and what follows acts on old knowledge until the other's answer arrives. A takeover from a
     living master (preemption, demotion) may overlap by L + 1.15 s. A first claim whose every probe was
@@ -144,7 +144,7 @@ class BoundedOverlap:
         if cause is Cause.BOW_OUT or any(x.proto == PROTO_CEDED for x in old.kernel.leases.values()):
             allowed, ways = max(allowed, CEDED_OVERLAP), 1
         if cause in (Cause.PREEMPTED, Cause.PEER_DEMOTED, Cause.PEER_TOO_SLOW):
-            allowed = max(allowed, facts.lifetime + KERNEL_TAIL)
+            allowed, ways = max(allowed, facts.lifetime + KERNEL_TAIL), 1
         if cause is Cause.FIRST_CLAIM and new.process is not None and new.process.port.probes_lost:
             allowed += facts.lifetime + KERNEL_TAIL
         twins = self._twins(old, new)

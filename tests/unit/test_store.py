@@ -118,7 +118,9 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path, disk: Store) 
     [b"", b"\0" * 4096, b"null", b"[]", b"7",
      b'{"version": 1}', b'{"version":1,"checksum":"","payload":7}',
      b"\xff\xfe", b'"\\ud800"', b"[" * 100_000, b'{"payload": {}, "version": 1, "checksum": 0}'],
-    ids=["empty", "zeros", "null", "list", "number", "short", "types", "not-utf8", "half-pair", "deep", "odd"],
+    ids=[
+        "empty", "zeros", "null", "list", "number", "short", "types", "not-utf8", "half-pair", "deep", "odd"
+    ],
 )  # fmt: skip
 def test_garbage_is_a_problem_and_no_crash(tmp_path: Path, disk: Store, content: bytes) -> None:
     """Whatever stands in the file: no settings, and the status can say why."""
