@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 OURS: Final = frozenset({PROTO_HELD, PROTO_CEDED})
 RESUME_GRACE: Final = 0.5
 """s after the start within which a resumed lease must be renewed; L + this is still below any dead time."""
-_MAX_TEMPLATES: Final = 4096
+_MAX_TEMPLATES: Final = 2048
+"""Several for each address in use; settings that come and go leave theirs behind until all are made anew."""
+_MAX_RENEWALS: Final = 1024
+"""Two for each of the 510 vhosts of a node."""
 
 
 class Fence:
@@ -52,7 +55,7 @@ class Fence:
         key = ifindex, id(vips), lifetime
         known = self._renewals.get(key)
         if known is None or known[0] is not vips:
-            if len(self._renewals) >= _MAX_TEMPLATES:
+            if len(self._renewals) >= _MAX_RENEWALS:
                 self._renewals.clear()
             messages = [self._set(ifindex, vip, lifetime, PROTO_HELD) for vip in vips]
             known = self._renewals[key] = vips, messages

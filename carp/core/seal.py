@@ -90,8 +90,11 @@ class Seal:
         """
         floor = self.floors.get(source)
         if self.newest is not None and (floor is None or (self.newest - floor) % MODULUS > HOUR):
-            floor = (self.newest - HOUR) % MODULUS
-        if floor is not None and not newer(time, floor):
+            # By its distance behind the newest, not from a floor moved back: of two members whose clocks are
+            # 97 days apart exactly one refuses the other, and learns.
+            if HOUR <= (self.newest - time) % MODULUS < _HALF:
+                return False
+        elif floor is not None and not newer(time, floor):
             return False
         if source not in self.floors and len(self.floors) >= MAX_SOURCES:
             del self.floors[next(iter(self.floors))]
