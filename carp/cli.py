@@ -5,6 +5,7 @@ Only what the chosen tool needs is imported: the process that takes part in an e
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -83,6 +84,8 @@ def _demo(words: list[str]) -> int:
 
 
 def _daemon(words: list[str]) -> int:
+    # Looking for garbage while importing costs a tenth of the start; `carp.run` enables it again.
+    gc.disable()
     from carp.daemon.main import main as daemon_main  # noqa: PLC0415 (imports asyncio and yaml)
 
     return daemon_main(words)
@@ -106,6 +109,7 @@ def _ucarp(words: list[str]) -> int:
     if "version" in given:
         print(f"carp {__version__}")
         return OK
+    gc.disable()  # As for the daemon.
     from carp.command import command  # noqa: PLC0415 (help is there without it)
 
     chosen = command(given, os.environ)

@@ -113,9 +113,9 @@ class Process:
         # Before anything holds an address: from here on a signal means a handover.
         self._signals(asyncio.get_running_loop())
         await self.begin()
-        # A collection of everything imported so far would stop the election for some 10 ms.
-        gc.collect()
+        # What was imported so far stays: looking through it would stop the election for some 10 ms.
         gc.freeze()
+        gc.enable()
         self.engine.settle()
         self.options.ready()
         await self.stop_wanted.wait()
