@@ -224,10 +224,10 @@ class Engine:
             self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
 
     def _tick(self, now: float) -> None:
-        due = [slot for slot in self.slots.values() if slot.member.vhost.deadline() <= now]
-        self._places.check_carriers(due, self.slots.values(), self._closing)
-        for slot in due:
-            slot.member.due_at = slot.member.vhost.deadline()
+        due = [(slot, at) for slot in self.slots.values() if (at := slot.member.vhost.deadline()) <= now]
+        self._places.check_carriers([slot for slot, _ in due], self.slots.values(), self._closing)
+        for slot, at in due:
+            slot.member.due_at = at
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
             except Exception as error:  # noqa: BLE001 (one vhost's trouble is one vhost's trouble)

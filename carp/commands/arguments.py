@@ -49,17 +49,6 @@ def make_parser(name: str, description: str, epilog: str, *, asks: bool = True) 
     return parser
 
 
-def number(option: str, low: int, high: int) -> Callable[[str], int]:
-    """Return a converter that raises ConfigError for anything but a whole number in the range."""
-
-    def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
-            raise ConfigError(option, text, f"is not a number from {low} to {high}")
-        return int(text)
-
-    return convert
-
-
 def seconds(option: str, high: float = 3600.0) -> Callable[[str], float]:
     """Return a converter of times such as 5, 5s, 0.5s or 200ms, from 0 to ``high`` s."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from carp.commands.arguments import OK, chosen, make_parser, number, say
+from carp.commands.arguments import OK, chosen, make_parser, say
 from carp.commands.client import Client
 from carp.commands.words import demotions
+from carp.converters import number
 from carp.core.timing import MAX_DEMOTION
 
 if TYPE_CHECKING:

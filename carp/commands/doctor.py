@@ -15,7 +15,6 @@ from carp.commands.arguments import (
     WrongUseError,
     chosen,
     make_parser,
-    number,
     say,
     seconds,
     wrapped,
@@ -26,6 +25,7 @@ from carp.commands.client import Client, NoAnswerError
 from carp.commands.finding import Finding, Target, Verdict
 from carp.commands.hearing import Heard, listen
 from carp.commands.host import Host, read_host
+from carp.converters import number
 from carp.core.errors import CarpError, ConfigError
 
 if TYPE_CHECKING:

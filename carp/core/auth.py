@@ -19,7 +19,6 @@ Address: TypeAlias = IPv4Address | IPv6Address
 
 MAX_PASSWORD: Final = 19
 """Bytes; every implementation keeps the key in 20 bytes with a terminating zero (section 3.1)."""
-KEY_LENGTH: Final = 20
 _BLOCK: Final = 64
 _SEAL_LABEL: Final = b"carp-operator seal v1"
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from carp.core.auth import Context
 from carp.core.timing import Timing
@@ -124,9 +124,6 @@ class Credentials:
     def context(self, vhid: int) -> Context:
         """Return the authentication context for a vhid."""
         return Context(key=self.password, vhid=vhid, addresses=tuple(a.ip for a in self.addresses))
-
-
-MAX_NAME: Final = 63
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NoReturn
 
+from carp.converters import number
 from carp.core.auth import MAX_PASSWORD, Address
 from carp.core.errors import CarpError, ConfigError
 from carp.inspect.verdict import Keys
@@ -65,17 +66,6 @@ def make_parser(name: str, description: str, examples: str) -> Parser:
         "-v", "--vhid", metavar="N", type=number("--vhid", 1, 255), help="only this vhid (or VRRP's VRID)"
     )
     return parser
-
-
-def number(option: str, low: int, high: int) -> Callable[[str], int]:
-    """Return a converter that raises ConfigError for anything but a whole number in the range."""
-
-    def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
-            raise ConfigError(option, text, f"is not a number from {low} to {high}")
-        return int(text)
-
-    return convert
 
 
 def parse_address(text: str) -> Address:

@@ -8,7 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from carp.inspect.arguments import UsageError, keys_from, make_parser, number, run
+from carp.converters import number
+from carp.inspect.arguments import UsageError, keys_from, make_parser, run
 from carp.inspect.table import Segment
 from carp.inspect.tap import Tap
 from carp.inspect.verdict import judge

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from carp import converters
 from carp.commands import arguments
 from carp.core.errors import CarpError, ConfigError
 from fakecarpd import vhost
@@ -45,7 +46,7 @@ def test_wrong_times_name_option_and_value(text: str) -> None:
 def test_wrong_numbers_name_option_and_value(text: str) -> None:
     """A number out of its range is one line with the option and the value."""
     with pytest.raises(ConfigError) as raised:
-        arguments.number("AMOUNT", 1, 254)(text)
+        converters.number("AMOUNT", 1, 254)(text)
     assert f"AMOUNT: {text!r} is not a number from 1 to 254" == str(raised.value)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carp.converters import number
 from carp.core.errors import CarpError, ConfigError
-from carp.inspect.arguments import UsageError, keys_from, make_parser, number, parse_address, run
+from carp.inspect.arguments import UsageError, keys_from, make_parser, parse_address, run
 from carp.inspect.verdict import Keys
 
 if TYPE_CHECKING:
