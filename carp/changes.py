@@ -7,10 +7,12 @@ handed over first; one whose vhid or interface changes is handed over and starte
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.state import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from carp.engine import Engine
     from carp.slots import Slot
     from carp.state import Memory
+
+log: Final = logging.getLogger("carp.changes")
 
 
 async def breathe() -> None:
@@ -67,7 +71,7 @@ class Changes:
                 wanted.add(config.name)
             else:
                 wanted.add(config.name)
-                outcomes.append(Outcome(config.name, self._put(source, config)))
+                outcomes.append(self._try(source, config))
         for name in [n for n, owner in self._owners.items() if owner == source and n not in wanted]:
             await breathe()
             self._remove(name)
@@ -93,12 +97,19 @@ class Changes:
                     return f"addresses: {vip.ip} belongs to vhost {other.name!r}"
         return ""
 
+    def _try(self, source: str, config: VhostConfig) -> Outcome:
+        try:
+            return Outcome(config.name, self._put(source, config))
+        except BusyError as error:
+            return Outcome(config.name, "refused", str(error))
+
     def _put(self, source: str, config: VhostConfig) -> str:
-        self._owners[config.name] = source
         slot = self._engine.slots.get(config.name)
         if slot is None:
             self._engine.add(config, self._memory(config))
+            self._owners[config.name] = source
             return "added"
+        self._owners[config.name] = source
         if config.name in self._leaving:
             self._leaving[config.name] = config
             return "replaced"
@@ -143,7 +154,16 @@ class Changes:
         old = self._engine.slots[name]
         self._engine.forget(old)
         if successor is not None:
+            self._succeed(old, successor)
+
+    def _succeed(self, old: Slot, successor: VhostConfig) -> None:
+        try:
             new = self._engine.add(successor, self._memory(successor))
-            # What demotes this node demotes it under any vhid.
-            new.member.vhost.demotions.update(old.member.vhost.demotions)
-            self._engine.plan_settle()
+        except BusyError as error:
+            # Whoever locked it in this moment has it now; the next set that is given tries again.
+            log.error("%s", error)  # noqa: TRY400 (not a bug)
+            del self._owners[successor.name]
+            return
+        # What demotes this node demotes it under any vhid.
+        new.member.vhost.demotions.update(old.member.vhost.demotions)
+        self._engine.plan_settle()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from carp.answers import Answers
@@ -49,9 +50,8 @@ LATE: Final = 0.005
 """s; a timer later than this reads the sockets before it fires."""
 REVIVE_AFTER: Final = 1.0
 """s until a vhost that failed by an error of ours starts again."""
-REWRITE_AFTER: Final = 240.0
-"""s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
-since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
+MAX_WRITES: Final = 8
+"""Vhosts whose floors are written in one go: hundreds at once would make adverts late."""
 HOUSEKEEPING: Final = 0.9
 """s between two looks at what may wait."""
 
@@ -75,6 +75,7 @@ class Engine:
         )
         self._answers = Answers(self._loop, self._enter, self._deliver)
         self._places = Places(self._netlink, self._runner, self._clock, self._opened)
+        self.links = self._places.links
         self.slots: dict[str, Slot] = {}
         self._patience = MAX_PATIENCE
         self._awake_at = self._clock.now()
@@ -110,10 +111,16 @@ class Engine:
         """Give a vhost new settings in place (same vhid, same interface selector)."""
         self._enter()
         old = slot.config
+        proven = old.sign == config.sign
+        if proven:
+            # The very same addresses: prepared renewals are found by their identity.
+            config = replace(config, sign=old.sign)
         slot.port.reconfigure(config)
         self._deliver(slot.member, ev.Reconfigure(config))
         self._set_patience()
-        slot.remember(self._clock)
+        if not proven:
+            # Nothing else in the file changes, and a write can be held up by a busy disk.
+            slot.remember(self._clock)
         self._places.rejoin(slot)
         if (old.families, old.source, old.source6) != (config.families, config.source, config.source6):
             self.plan_settle()
@@ -265,6 +272,7 @@ class Engine:
 
     def _housekeeping(self, now: float) -> None:
         """Do what may wait: look for lost interfaces, write the seal's floors, stop listening for answers."""
+        writes = 0
         for slot in self.slots.values():
             vhost = slot.member.vhost
             if slot.failed_at is not None and now - slot.failed_at < REVIVE_AFTER:
@@ -272,7 +280,8 @@ class Engine:
             slot.failed_at = None
             if slot.port.segment is None and not vhost.stopped:
                 self.plan_settle()
-            if now - slot.written_at > REWRITE_AFTER:
+            if now > slot.rewrite_at and writes < MAX_WRITES:
+                writes += 1
                 slot.remember(self._clock)
         self._answers.stop_idle(self._places.segments.values())
 
@@ -349,6 +358,7 @@ class Engine:
         self._enter()
         waiting = any(slot.port.segment is None for slot in self.slots.values())
         for change in self._monitor.read():
+            self.links.update(change)
             match change:
                 case DelAddr(addr) if addr.proto in (PROTO_HELD, PROTO_CEDED):
                     self._address_gone(addr.ifindex, addr.address)

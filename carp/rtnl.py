@@ -49,6 +49,7 @@ _IFA_F_TENTATIVE = 0x40
 _IFA_F_NOPREFIXROUTE = 0x200
 
 _IFF_UP = 0x1
+_IFF_LOOPBACK = 0x8
 _IFF_RUNNING = 0x40
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -82,6 +83,11 @@ class Link:
     def up(self) -> bool:
         """Tell whether an administrator has set the interface up."""
         return bool(self.flags & _IFF_UP)
+
+    @property
+    def loopback(self) -> bool:
+        """Tell whether it leads nowhere but to this host."""
+        return bool(self.flags & _IFF_LOOPBACK)
 
     @property
     def running(self) -> bool:

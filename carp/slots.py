@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
 from carp.fence import RESUME_GRACE, lease_left
+from carp.hostlinks import HostLinks
 from carp.links import Inventory, Place, resolve
 from carp.netlink import supports_proto
 from carp.segment import LinkPort, Segment
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from carp.state import Memory
 
 log: Final = logging.getLogger("carp.slots")
+REWRITE_AFTER: Final = 240.0
+"""s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
+since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
+RETRY_AFTER: Final = 1.0
+"""s until floors that the disk refused are written again: after a crash the old ones would be sent twice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +42,10 @@ class Slot:
     member: Member
     port: LinkPort
     memory: Memory | None
-    written_at: float = 0.0
+    rewrite_at: float = 0.0
+    """When its floors are due to be written again."""
+    unwritten: str = ""
+    """Why the disk refused them the last time."""
     withdrawn: str = ""
     """Why it must not take part, whatever the link says."""
     failed_at: float | None = field(default=None)
@@ -51,11 +60,16 @@ class Slot:
             seal.close()
         else:
             seal.reserve(clock.wall())
-        self.written_at = clock.now()
         try:
             self.memory.write(self.config, seal)
         except OSError as error:
-            log.warning("%s: cannot store the runtime state: %s", self.config.name, error)
+            self.rewrite_at = clock.now() + RETRY_AFTER
+            if str(error) != self.unwritten:
+                log.warning("%s: cannot store the runtime state: %s", self.config.name, error)
+            self.unwritten = str(error)
+        else:
+            self.rewrite_at = clock.now() + REWRITE_AFTER
+            self.unwritten = ""
 
     @property
     def config(self) -> VhostConfig:
@@ -76,10 +90,13 @@ class Places:
         self._clock = clock
         self._opened = opened
         self._has_proto = supports_proto(netlink)
+        self.links = HostLinks(has_proto=self._has_proto)
 
     def inventory(self) -> Inventory:
         """Read the links and addresses. Raises OSError; then nothing is known and nothing may change."""
-        return Inventory(self._netlink.links(), self._netlink.addresses(), self._has_proto)
+        links, addresses = self._netlink.links(), self._netlink.addresses()
+        self.links.replace(links, addresses)
+        return Inventory(links, addresses, self._has_proto)
 
     def settle(self, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
         """Put every slot where the kernel's present state says."""

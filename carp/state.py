@@ -52,7 +52,7 @@ class Memory:
     def _read(self) -> dict[str, Any]:
         try:
             stored = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return stored if isinstance(stored, dict) and stored.get("version") == _VERSION else {}
 

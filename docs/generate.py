@@ -1,7 +1,8 @@
 # ruff: noqa: INP001 (a script, not a package)
-"""Write docs/states.md and docs/schema.md from the code; with --check only compare them.
+"""Write docs/states.md, docs/schema.md and docs/commands.md from the code; with --check only compare them.
 
-Run it as `.venv/bin/python docs/generate.py` after a change of the transitions or of the settings.
+Run it as `.venv/bin/python docs/generate.py` after a change of the transitions, the settings or a command's
+options.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from carp.commands import completion, demotion, doctor, explain, handover, maintenance, status
 from carp.core.transitions import TABLE, Cause, State
+from carp.daemon import check
 from carp.daemon.jsonschema import VHOST
+from carp.daemon.main import parser as daemon_parser
+from carp.inspect import decode, watch
+from carp.lab import demo
+from carp.options import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from carp.options import Option
 
 FOLDER: Final = Path(__file__).parent
 NOTE: Final = "<!-- Written by docs/generate.py from the code: do not edit. -->"
@@ -69,6 +78,88 @@ The fields of an entry of `vhosts:` in the file of `carp daemon`. Durations are 
 |---|---|---|---|
 %s
 """
+
+
+COMMANDS: Final = f"""\
+# Commands
+
+{NOTE}
+
+%s
+"""
+
+PARSERS: Final = (
+    daemon_parser(),
+    check.parser(),
+    status.parser(),
+    explain.parser(),
+    handover.parser(),
+    maintenance.parser(),
+    demotion.demote_parser(),
+    demotion.undemote_parser(),
+    doctor.parser(),
+    decode.parser(),
+    watch.parser(),
+    demo.parser(),
+    completion.parser(),
+)
+
+
+def commands() -> str:
+    """Return the page on commands: what each is for, its arguments, what to know."""
+    own = [_option(each) for each in OPTIONS if each.ucarp]
+    more = [_option(each) for each in OPTIONS if not each.ucarp]
+    parts = [
+        "Each has a `--help`. Those with `--socket` ask a running `carp daemon`.",
+        "## carp",
+        "Takes part in one election. What differs from ucarp: [ucarp.md](ucarp.md).",
+        _table("option", own),
+        "Options that ucarp does not have:",
+        _table("option", more),
+        *(_command(each) for each in PARSERS),
+    ]
+    return COMMANDS % "\n\n".join(parts)
+
+
+def _option(option: Option) -> tuple[str, str]:
+    value = f" {option.metavar}" if option.metavar else ""
+    names = ([f"-{option.short}"] if option.short else []) + [f"--{option.long}"]
+    return ", ".join(f"`{name}{value}`" for name in names), option.help
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    rows = []
+    # argparse has no public list of a parser's arguments.
+    for action in parser._actions:  # noqa: SLF001
+        if "--help" in action.option_strings:
+            continue
+        value = _values(action)
+        names = [f"{name} {value}".rstrip() for name in action.option_strings] or [value]
+        rows.append((", ".join(f"`{name}`" for name in names), (action.help or "") % vars(action)))
+    epilog = (parser.epilog or "").strip()
+    notes = [f"```text\n{epilog}\n```" if "\n" in epilog else epilog] if epilog else []
+    return "\n\n".join(
+        [f"## {parser.prog}", (parser.description or "").strip(), _table("argument", rows), *notes]
+    )
+
+
+def _values(action: argparse.Action) -> str:
+    """Return what stands for an argument's value; empty for a flag."""
+    if action.choices is not None:
+        value = "|".join(map(str, action.choices))
+    elif action.nargs == 0:
+        return ""
+    else:
+        value = str(action.metavar or action.dest.upper())
+    return {"*": f"[{value} ...]", "?": f"[{value}]"}.get(str(action.nargs), value)
+
+
+def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = [f"| {head} | meaning |", "|---|---|"]
+    for cells in rows:
+        escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+        lines.append(f"| {' | '.join(escaped)} |")
+    return "\n".join(lines)
 
 
 def states() -> str:
@@ -131,7 +222,8 @@ def main() -> int:
     )
     check = parser.parse_args().check
     stale = 0
-    for name, text in (("states.md", states()), ("schema.md", settings())):
+    pages = {"states.md": states(), "schema.md": settings(), "commands.md": commands()}
+    for name, text in pages.items():
         page = FOLDER / name
         if page.exists() and page.read_text(encoding="utf-8") == text:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from carp.commands import words
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from carp.rtnl import Addr
 
 OK, WARN, FAIL, SKIPPED = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.SKIPPED
-_GROUPS: Final[dict[int, Address]] = {4: IPv4Address("224.0.0.18"), 6: IPv6Address("ff02::12")}
 _MIN_MTU: Final = {4: 576, 6: 1280}
 """Bytes: RFC 791 and RFC 8200 section 5; the kernel switches IPv6 off below its own."""
 _TEMPORARY: Final = 0x01
@@ -76,7 +75,7 @@ def check_interface(name: str, targets: Sequence[Target], host: Host) -> Iterato
         yield from _addressing(name, families, vips, own)
     yield _carrier(name, host)
     yield _mtu(name, link.mtu, families)
-    yield from _memberships(name, targets, families, host)
+    yield from _memberships(name, targets, host)
     if 4 in families:
         yield _reverse_path(name, vips, own, host)
         yield _arp(name, host)
@@ -123,20 +122,20 @@ def _mtu(name: str, mtu: int, families: Sequence[int]) -> Finding:
     return Finding(name, "mtu", OK, f"{mtu} bytes; the other members need the same")
 
 
-def _memberships(
-    name: str, targets: Sequence[Target], families: Sequence[int], host: Host
-) -> Iterator[Finding]:
-    live = [target for target in targets if target.state in ("MASTER", "BACKUP")]
-    if not live:
+def _memberships(name: str, targets: Sequence[Target], host: Host) -> Iterator[Finding]:
+    transports = [t.status["transport"] for t in targets if t.status and t.state in ("MASTER", "BACKUP")]
+    if not transports:
         yield Finding(name, "group", SKIPPED, "no vhost takes part here now")
         return
-    for family in families:
-        group = _GROUPS[family]
-        if group in host.groups.get(name, frozenset()):
+    groups = {each[key]: None for each in transports for key in ("group4", "group6") if key in each}
+    if not groups:
+        yield Finding(name, "group", OK, "needs no group: unicast only")
+    for group in groups:
+        if ip_address(group) in host.groups.get(name, frozenset()):
             yield Finding(name, "group", OK, f"is a member of {group}")
         else:
-            text = f"is no member of {group}; right only with unicast, broadcast or a group of your own"
-            yield Finding(name, "group", WARN, text, "else restart carpd and look at its log")
+            text = f"is no member of {group}, to which adverts are sent"
+            yield Finding(name, "group", FAIL, text, "restart carpd and look at its log")
 
 
 def _reverse_path(name: str, vips: set[Address], own: Sequence[Addr], host: Host) -> Finding:

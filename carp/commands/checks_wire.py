@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from carp.commands import words
 from carp.commands.arguments import age
 from carp.commands.finding import Finding, Target, Verdict
+from carp.core.seal import is_far
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
 
 OK, WARN, FAIL, SKIPPED = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.SKIPPED
-_FAR: Final = 60.0
-"""s by which two clocks may differ before it is worth a word."""
 _VIRTUAL_MAC: Final = "00:00:5e:00:01:"
 _SETTINGS: Final = "compare password, address list and vhid on both sides; else choose another vhid"
 
@@ -147,7 +146,7 @@ def _clocks(target: Target, ours: list[Speaker], others: list[Speaker]) -> Itera
     """Compare the time in sealed adverts with this host's clock; it never decides who is master."""
     members = [each for each in others if target.sealed and str(each.source) == target.believed]
     sealed = [*ours, *members] if target.status is not None else []
-    far = [each for each in sealed if abs(each.drift) > _FAR]
+    far = [each for each in sealed if is_far(each.drift)]
     for each in far:
         side = "ahead of" if each.drift > 0 else "behind"
         text = f"the counter of {each.source} is {age(abs(each.drift))} {side} this host's clock"

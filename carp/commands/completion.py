@@ -176,7 +176,7 @@ _carp_vhosts() {  # COMMAND WORDS...: names of vhosts that are not among the wor
     carp status -o json --socket "$socket"
   else
     carp status -o json
-  fi 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",$/\\1/p' | {
+  fi 2>/dev/null | sed -n '/^  "vhosts": \\[$/,/^  ]/s/^ \\{6\\}"name": "\\(.*\\)",$/\\1/p' | {
     local found=""
     while read -r name; do
       case "$used" in

@@ -96,6 +96,12 @@ def _wire(vhost: dict[str, Any]) -> Iterator[str]:
         )
         if vhost["state"] == "MASTER" and _heard(vhost) and seen["lastHeard"] < vhost["seconds"]:
             yield "So there are two masters at the moment: one of them has to yield within a few adverts."
+    if vhost["clockSkew"]:
+        side = "ahead of" if vhost["clockSkew"] > 0 else "behind"
+        yield (
+            f"The clock in its counter is {age(abs(vhost['clockSkew']))} {side} this node's: set both by "
+            "NTP; it never decides who is master."
+        )
     if vhost["sendProblem"]:
         yield f"This node's own adverts do not leave: {vhost['sendProblem']}."
     if vhost["drops"]:

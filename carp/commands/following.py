@@ -20,7 +20,7 @@ _REFRESH: Final = 1.0
 """s between two pictures when nothing changes: the ages in them grow."""
 _AGAIN: Final = 0.5
 """s until the next attempt when nobody answers."""
-_PASSING: Final = ("seconds", "lease", "drops", "sendProblem")
+_PASSING: Final = ("seconds", "clockSkew", "lease", "drops", "sendProblem", "error")
 """What differs from one status to the next without anything having happened."""
 
 

@@ -59,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(answer: dict[str, Any], vhosts: list[dict[str, Any]], output: str | None) -> None:
     if output in ("json", "yaml"):
-        shown = {"daemon": answer["daemon"], "vhosts": vhosts, "interfaces": answer["interfaces"]}
+        shown = {key: answer[key] for key in ("daemon", "vhosts", "interfaces", "links")}
+        shown["vhosts"] = vhosts
         if output == "json":
             say(json.dumps(shown, indent=2))
             return

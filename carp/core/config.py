@@ -154,6 +154,8 @@ class VhostConfig:
     ignore_link_state: bool = False
     health_checks: tuple[Check, ...] = ()
     when_all_fail: WhenAllFail = WhenAllFail.KEEP
+    demotions: tuple[tuple[str, int], ...] = ()
+    """(reason, amount) that hold for as long as they stand here, beside those of health checks."""
 
     # What the hot path asks for at every advert, so no properties.
     addresses: tuple[Vip, ...] = field(init=False, repr=False, compare=False)

@@ -14,7 +14,7 @@ from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.reader import NAME, Reader
-from carp.core.timing import Timing
+from carp.core.timing import MAX_DEMOTION, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _IFNAME: Final = re.compile(r"[^/\s:]{1,15}")
 _MAX_ADDRESSES: Final = 16
 _MAX_ACCEPTED: Final = 16
+_MAX_DEMOTIONS: Final = 16
 _MAX_PEERS: Final = 64
+RESERVED_REASONS: Final = ("maintenance",)
+"""Demotions that only an operation sets."""
 
 
 def parse_vhost(
@@ -81,6 +84,7 @@ def _vhost(reader: Reader, read_password: Callable[[str], bytes] | None) -> c.Vh
         first_claimant=reader.flag("firstClaimant", default=False),
         health_checks=_health_checks(reader),
         when_all_fail=_when_all_fail(reader),
+        demotions=_demotions(reader),
         ignore_link_state=reader.flag("ignoreLinkState", default=False),
     )
 
@@ -280,6 +284,22 @@ def _when_all_fail(reader: Reader) -> c.WhenAllFail:
         reader.fail("whenAllFail", choice.value, "needs at least one entry of healthChecks")
         return c.WhenAllFail.KEEP
     return choice
+
+
+def _demotions(reader: Reader) -> tuple[tuple[str, int], ...]:
+    result: dict[str, int] = {}
+    given = reader.sequence("demotions")
+    if len(given) > _MAX_DEMOTIONS:
+        reader.fail("demotions", len(given), f"entries are more than {_MAX_DEMOTIONS}")
+    for index, item in enumerate(given):
+        entry = Reader(item, reader.field(f"demotions[{index}]"), reader.errors)
+        reason, amount = entry.text("reason"), entry.integer("amount", None, 1, MAX_DEMOTION)
+        entry.finish()
+        if not NAME.fullmatch(reason) or reason in (*RESERVED_REASONS, *result):
+            problem = "must be a word that stands once and is not one of " + ", ".join(RESERVED_REASONS)
+            entry.fail("reason", reason or None, problem)
+        result[reason] = amount
+    return tuple(sorted(result.items()))
 
 
 def _announce(reader: Reader) -> c.AnnounceSettings:

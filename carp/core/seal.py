@@ -20,6 +20,8 @@ UNITS: Final = 256
 HOUR: Final = 3600 * UNITS
 WRITE_AHEAD: Final = 600 * UNITS
 """How far the floor on disk runs ahead of the times sent, so that it is written every few minutes."""
+FAR: Final = 60.0
+"""s by which two clocks may differ before it is worth a word."""
 MAX_SOURCES: Final = 256
 """Members remembered per vhid. Only a holder of the password can add one."""
 
@@ -32,6 +34,19 @@ def from_wall(seconds: float) -> int:
 def newer(a: int, b: int) -> bool:
     """Whether time ``a`` is later than ``b``, within 97 days."""
     return 0 < (a - b) % MODULUS < _HALF
+
+
+def distance(a: int, b: int) -> int:
+    """Return how far time ``a`` is after ``b``, negative before it, within 97 days."""
+    return (a - b + _HALF) % MODULUS - _HALF
+
+
+def is_far(drift: float) -> bool:
+    """Whether times that are ``drift`` s ahead of ours tell of a wrong clock.
+
+    A crash alone puts a sender's times ahead by what it had reserved.
+    """
+    return drift < -FAR or drift > FAR + WRITE_AHEAD / UNITS
 
 
 def latest(first: int, *others: int | None) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from carp.core.seal import UNITS, distance, from_wall
+
 if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.core.errors import DropReason
@@ -23,6 +25,8 @@ class MasterSeen:
     demotion: int
     heard_at: float
     sealed: bool
+    seal_time: int | None = None
+    """The time in the seal, in 1/256 s; None without a seal."""
 
     @classmethod
     def after(
@@ -35,7 +39,15 @@ class MasterSeen:
             sources = previous.sources
         else:
             sources = (source, *(s for s in previous.sources if s.version != source.version))
-        return cls(sources, advert.advbase, advert.advskew, advert.demotion, now, sealed)
+        time = advert.counter >> 32 if sealed else None
+        return cls(sources, advert.advbase, advert.advskew, advert.demotion, now, sealed, time)
+
+    def drift(self, wall: float) -> float | None:
+        """Return how far the seal's time was ahead of our clock in s, where ``wall`` was ours then.
+
+        At most 97 days either way; None without a seal.
+        """
+        return None if self.seal_time is None else distance(self.seal_time, from_wall(wall)) / UNITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
 from carp.core.health import MAX_CHECKS, Check, Exec, Flap
-from carp.core.timing import Timing
+from carp.core.schema import RESERVED_REASONS
+from carp.core.timing import MAX_DEMOTION, Timing
 
 if TYPE_CHECKING:
     import enum
@@ -238,6 +239,20 @@ VHOST: Final[Schema] = {
     "whenAllFail": _choice("Release: nobody holds the addresses while all checks fail", c.WhenAllFail.KEEP),
     "scripts": SCRIPTS,
     "manageAddresses": _flag("false: the scripts set the addresses, and there is no fence", default=True),
+    "demotions": _list(
+        "Added to advskew for as long as they stand here; a master hands over",
+        _section(
+            "",
+            {
+                "reason": _text(
+                    "Shown in the status", pattern=_NAME, **{"not": {"enum": list(RESERVED_REASONS)}}
+                ),
+                "amount": _whole("1/256 s", 1, MAX_DEMOTION),
+            },
+            **_require("reason", "amount"),
+        ),
+        16,
+    ),
     "firstClaimant": _flag(
         "Claim at start without listening for a master first; for one member at most", default=False
     ),

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from carp import logs
+from carp.converters import socket_path
 from carp.core.errors import CarpError, ConfigError, ConfigErrors
 from carp.daemon.configfile import load
 
@@ -92,10 +93,11 @@ def _options(given: argparse.Namespace) -> DaemonOptions:
     if given.metrics:
         parse_address(given.metrics, "--metrics")
     state_dir = given.state_dir or STATE_DIR
+    default = f"{given.state_dir}/carpd.sock" if given.state_dir else SOCKET
     return DaemonOptions(
         config=given.config,
         state_dir=state_dir,
-        socket=given.socket or (f"{given.state_dir}/carpd.sock" if given.state_dir else SOCKET),
+        socket=socket_path("--socket", given.socket or default),
         socket_uid=given.socket_uid,
         socket_gid=None if given.socket_group is None else _gid(given.socket_group),
         metrics=given.metrics,

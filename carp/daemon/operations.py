@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.core import events as ev
 from carp.daemon.control import VERSION, RequestError
-from carp.daemon.status import segment_status, vhost_status
+from carp.daemon.status import link_status, segment_status, vhost_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,13 +23,21 @@ COALESCE: Final = 0.05
 _RESERVED: Final = "health:"
 
 
+@dataclass(slots=True)
+class _News:
+    """What a watcher has not been told yet: vhosts by name, and whether the host's interfaces changed."""
+
+    names: set[str] = field(default_factory=set)
+    host: bool = False
+
+
 class Operations:
     """Carries out requests on a service, and tells watchers what is new."""
 
     def __init__(self, service: Service) -> None:
         """``service`` does what is more than looking."""
         self._service = service
-        self._news: dict[Client, set[str]] = {}
+        self._news: dict[Client, _News] = {}
         self._telling = False
 
     def carry_out(self, op: str, request: dict[str, Any], client: Client) -> Any:
@@ -66,8 +75,19 @@ class Operations:
         return {
             "daemon": self._service.about(),
             "vhosts": [self._one(slot, now) for slot in engine.slots.values()],
-            "interfaces": [segment_status(segment) for segment in engine.segments()],
+            "interfaces": self._interfaces(now),
+            "links": self._links(),
         }
+
+    def _interfaces(self, now: float) -> list[dict[str, Any]]:
+        engine, foreign = self._service.engine, self._service.foreign
+        return [
+            segment_status(segment, engine.links.link(segment.ifindex), foreign.shown(segment.name, now))
+            for segment in engine.segments()
+        ]
+
+    def _links(self) -> list[dict[str, Any]]:
+        return [link_status(link) for link in self._service.engine.links.shown()]
 
     def _one(self, slot: Slot, now: float) -> dict[str, Any]:
         name = slot.config.name
@@ -117,7 +137,7 @@ class Operations:
     # --- watchers --------------------------------------------------------------------------------
 
     def _watch(self, request: dict[str, Any], client: Client) -> dict[str, Any]:
-        self._news[client] = set()
+        self._news[client] = _News()
         client.on_close = lambda: self._forget(client)
         client.on_drain = self._tell_soon
         return {"event": "snapshot", **self.status(), "watch": request.get("id")}
@@ -128,7 +148,14 @@ class Operations:
     def noticed(self, name: str) -> None:
         """Take note that a vhost has something new to show."""
         for news in self._news.values():
-            news.add(name)
+            news.names.add(name)
+        if self._news:
+            self._tell_soon()
+
+    def host_changed(self) -> None:
+        """Take note that interfaces of the host, or who else speaks there, are not what they were."""
+        for news in self._news.values():
+            news.host = True
         if self._news:
             self._tell_soon()
 
@@ -141,11 +168,13 @@ class Operations:
         """Tell each watcher that reads what is new since it was told; for others it adds up, by name."""
         self._telling = False
         now = asyncio.get_running_loop().time()
-        for client, names in self._news.items():
-            if client.paused or not names:
+        for client, news in self._news.items():
+            if client.paused or not (news.names or news.host):
                 continue
-            slots = [(name, self._service.engine.slots.get(name)) for name in sorted(names)]
-            names.clear()
+            slots = [(name, self._service.engine.slots.get(name)) for name in sorted(news.names)]
             shown = [self._one(slot, now) for _, slot in slots if slot is not None]
             gone = [name for name, slot in slots if slot is None]
-            client.send({"v": VERSION, "event": "changes", "vhosts": shown, "gone": gone})
+            host = {"interfaces": self._interfaces(now), "links": self._links()} if news.host else {}
+            self._news[client] = _News()
+            told = {"daemon": self._service.about(), "vhosts": shown, "gone": gone, **host}
+            client.send({"v": VERSION, "event": "changes", **told})

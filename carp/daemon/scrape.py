@@ -16,6 +16,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from carp.converters import socket_path
 from carp.core.errors import ConfigError
 from carp.daemon.registry import CONTENT_TYPE
 
@@ -63,7 +64,7 @@ def parse_address(text: str, field: str = "metrics") -> Endpoint:
     Raises ConfigError with ``field``.
     """
     if text.startswith("unix:/"):
-        return Endpoint("", 0, text.removeprefix("unix:"))
+        return Endpoint("", 0, socket_path(field, text.removeprefix("unix:")))
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:

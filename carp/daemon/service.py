@@ -18,6 +18,7 @@ from carp.daemon import scrape
 from carp.daemon.care import Care
 from carp.daemon.configfile import claims, folder, load
 from carp.daemon.control import Control, RequestError
+from carp.daemon.foreign import Foreign
 from carp.daemon.metrics import Metrics, NodeView, VipView
 from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
 from carp.daemon.operations import MAINTENANCE, Operations
@@ -27,11 +28,13 @@ from carp.report import Reporter
 from carp.run import Process, RunOptions, require_capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from carp.changes import Outcome
     from carp.core.config import VhostConfig
+    from carp.core.errors import DropReason
     from carp.core.vhost import Vhost
+    from carp.rawsock import Packet
 
 log: Final = logging.getLogger("carp.daemon")
 FILE: Final = "file"
@@ -58,6 +61,18 @@ def serve(configs: list[VhostConfig], options: DaemonOptions) -> int:
     return asyncio.run(Service(options, configs).main())
 
 
+def _problems(items: list[Any], broken: set[str], errors: list[ConfigError]) -> dict[str, str]:
+    """Return by name what is wrong with the vhosts that have a name and no sound settings."""
+    found = {}
+    for index, item in enumerate(items):
+        path = f"vhosts[{index}]"
+        wrong = "; ".join(str(e).removeprefix(f"{path}.") for e in errors if e.field.startswith(path))
+        name = item.get("name") if isinstance(item, dict) else None
+        if wrong and isinstance(name, str) and name in broken:
+            found[name] = wrong
+    return found
+
+
 class _Watcher(Reporter):
     """Logs, and tells the service which vhost has something new to show."""
 
@@ -66,6 +81,10 @@ class _Watcher(Reporter):
     def saw(self, vhost: Vhost, effect: ev.Effect) -> None:
         super().saw(vhost, effect)
         self.service.noticed(vhost.config.name, stopped=isinstance(effect, ev.Stopped))
+
+    def dropped(self, interface: str, vhid: int | None, packet: Packet, reason: DropReason) -> None:
+        super().dropped(interface, vhid, packet, reason)
+        self.service.dropped(interface, vhid, packet, reason)
 
 
 class _Meter(Metrics):
@@ -92,12 +111,16 @@ class Service(Process):
         self.metrics = _Meter(watcher, Watchdog(self._notifier, watchdog_interval()))
         run_options = RunOptions(options.state_dir, release=options.release, ready=self._ready)
         super().__init__(run_options, self.metrics, self.metrics)
+        self.foreign = Foreign()
         self._daemon = options
         self._configs = configs
         self._store = Store(options.state_dir)
         self._settings = Settings()
         self._persisted = True
+        self._demoted: dict[str, set[str]] = {}
+        """By vhost: the reasons that its settings demote it for."""
         self._file_problem = ""
+        self._refused: dict[str, list[str]] = {}
         self._applying = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._scrape: scrape.Server | None = None
@@ -108,16 +131,17 @@ class Service(Process):
         self.changes = Changes(self.engine, self.memory)
         self.care = Care(self.engine)
         self._operations = Operations(self)
+        self.engine.links.on_change = self._operations.host_changed
         async with self._applying:
             stored: Settings | None = await asyncio.to_thread(self._store.load)
             self._settings = Settings() if stored is None else stored
             if self._store.problem:
                 log.warning("state: %s", self._store.problem)
-            self._report(await self.changes.apply(FILE, self._configs))
+            await self._bring(FILE, self._configs)
             configs, _, errors = await self._parse(self._settings.vhosts)
             for error in errors:
                 log.error("stored settings: %s", error)
-            self._report(await self.changes.apply(SOCKET, configs))
+            await self._bring(SOCKET, configs)
             self._align()
         await self._open()
 
@@ -177,18 +201,24 @@ class Service(Process):
             for note in notes:
                 log.warning("%s", note)
             self._notifier.reloading()
-            self._report(await self.changes.apply(FILE, configs))
+            await self._bring(FILE, configs)
             self._align()
             self._ready()
             return ""
 
-    def _report(self, outcomes: list[Outcome]) -> None:
+    async def _bring(
+        self, source: str, configs: list[VhostConfig], *, keep: Iterable[str] = ()
+    ) -> list[Outcome]:
+        """Make these the vhosts of a source, and say what became of each."""
+        outcomes = await self.changes.apply(source, configs, keep=keep)
+        self._refused[source] = [f"{o.name}: {o.problem}" for o in outcomes if o.problem]
         for outcome in outcomes:
             fields = {"fields": {"vhost": outcome.name, "event": outcome.result}}
             if outcome.problem:
                 log.error("%s: %s", outcome.result, outcome.problem, extra=fields)
             elif outcome.result != "unchanged":
                 log.info("%s", outcome.result, extra=fields)
+        return outcomes
 
     async def _parse(
         self, items: tuple[dict[str, Any], ...] | list[Any]
@@ -230,14 +260,20 @@ class Service(Process):
             msg = "uid, generation and cluster: which object these settings come from is required"
             raise RequestError(msg)
         async with self._applying:
-            return await self._take(request["vhosts"], uid, generation, cluster)
+            restored = request.get("restored") is True
+            return await self._take(request["vhosts"], uid, generation, cluster, restored=restored)
 
-    async def _take(self, items: list[Any], uid: str, generation: int, cluster: str) -> dict[str, Any]:
-        """Apply; what is wrong with one vhost keeps only that one as it was."""
+    async def _take(
+        self, items: list[Any], uid: str, generation: int, cluster: str, *, restored: bool
+    ) -> dict[str, Any]:
+        """Apply; what is wrong with one vhost keeps only that one as it was.
+
+        ``restored`` vouches that an older generation is the newest there is: the cluster's store went back.
+        """
         held = self._settings
         if cluster != held.cluster:
             held = Settings(maintenance=held.maintenance)
-        if uid == held.uid and generation < held.generation:
+        if uid == held.uid and generation < held.generation and not restored:
             msg = f"generation: {generation} is older than {held.generation} of the same object"
             raise RequestError(msg)
         configs, accepted, errors = await self._parse(items)
@@ -245,17 +281,20 @@ class Service(Process):
             item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)
         }
         broken = named - {config.name for config in configs}
-        outcomes = await self.changes.apply(SOCKET, configs, keep=broken)
-        self._report(outcomes)
         kept = [item for item in held.vhosts if item["name"] in broken]
+        outcomes = await self._bring(SOCKET, configs, keep=[item["name"] for item in kept])
+        problems = _problems(items, broken, errors) | {o.name: o.problem for o in outcomes if o.problem}
         await self._persist(Settings((*accepted, *kept), uid, generation, cluster, held.maintenance))
         self._align()
         return {
             "outcomes": [{"name": o.name, "result": o.result, "problem": o.problem} for o in outcomes],
             "errors": [str(error) for error in errors],
+            "kept": problems,
             "persisted": self._persisted,
             "problem": self._store.problem,
+            "uid": uid,
             "generation": generation if self._persisted else None,
+            "cluster": cluster,
         }
 
     async def _persist(self, wanted: Settings) -> None:
@@ -277,16 +316,22 @@ class Service(Process):
     def _align(self) -> None:
         """Bring demotions and health checks in line with the vhosts that there are now."""
         amount = MAINTENANCE_DEMOTION if self._settings.maintenance else 0
+        was, self._demoted = self._demoted, {}
         for slot in self.engine.slots.values():
-            if slot.member.vhost.demotions.get(MAINTENANCE, 0) != amount:
-                self.engine.handle(slot, ev.Demote(MAINTENANCE, amount))
-                self._operations.noticed(slot.config.name)
+            name, standing = slot.config.name, slot.config.demotions
+            self._demoted[name] = {reason for reason, _ in standing}
+            wanted = dict.fromkeys(was.get(name, ()), 0) | {MAINTENANCE: amount} | dict(standing)
+            for reason, value in wanted.items():
+                if slot.member.vhost.demotions.get(reason, 0) != value:
+                    self.engine.handle(slot, ev.Demote(reason, value))
+                    self._operations.noticed(name)
         self.care.update()
 
     # --- what is shown ---------------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """Return what there is to say about the daemon itself."""
+        refused = [problem for problems in self._refused.values() for problem in problems]
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -295,7 +340,7 @@ class Service(Process):
             "cluster": self._settings.cluster,
             "persisted": self._persisted,
             "maintenance": self._settings.maintenance,
-            "problems": [p for p in (self._store.problem, self._file_problem) if p],
+            "problems": [p for p in (self._store.problem, self._file_problem, *refused) if p],
         }
 
     def _summary(self) -> str:
@@ -309,6 +354,11 @@ class Service(Process):
             asyncio.get_running_loop().call_soon(self._settled, name)
         self._notifier.status(self._summary())
         self._operations.noticed(name)
+
+    def dropped(self, interface: str, vhid: int | None, packet: Packet, reason: DropReason) -> None:
+        """Take note of a packet that was not believed."""
+        if self.foreign.note(interface, vhid, packet, reason, asyncio.get_running_loop().time()):
+            self._operations.host_changed()
 
     def _settled(self, name: str) -> None:
         self.changes.stopped(name)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from carp.core.config import TransportMode
+from carp.core.seal import is_far
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import VhostConfig
     from carp.core.health_monitor import CheckStatus
-    from carp.core.snapshot import MasterSeen
+    from carp.core.snapshot import MasterSeen, Snapshot
+    from carp.hostlinks import HostLink
     from carp.segment import Segment
     from carp.slots import Slot
 
@@ -26,6 +32,7 @@ def vhost_status(slot: Slot, source: str, now: float, checks: Sequence[CheckStat
     vhost, config = slot.member.vhost, slot.config
     advbase, advskew, demotion = snapshot.header
     timing = config.timing
+    problem = slot.member.problem if slot.member.sent_at is None else ""
     return {
         "name": config.name,
         "source": source,
@@ -63,8 +70,35 @@ def vhost_status(slot: Slot, source: str, now: float, checks: Sequence[CheckStat
         ],
         "lease": round(vhost.lapses_at - now, 2) if vhost.has_lease else None,
         "drops": {reason.value: count for reason, count in sorted(snapshot.drops.items())},
-        "sendProblem": slot.member.problem if slot.member.sent_at is None else "",
+        "sendProblem": problem,
+        "transport": _transport(config, vhost.sources),
+        "clockSkew": None if snapshot.master is None else _skew(snapshot.master, now),
+        "error": _error(snapshot, problem),
     }
+
+
+def _transport(config: VhostConfig, sources: Iterable[Address]) -> dict[str, Any]:
+    """Return where adverts go, per family in use, and the addresses that they leave from."""
+    transport = config.transport
+    shown: dict[str, Any] = {"mode": transport.mode.value, "sources": [str(source) for source in sources]}
+    if transport.mode is TransportMode.UNICAST:
+        return {**shown, "peers": [str(peer) for peer in transport.peers]}
+    groups = {4: transport.group4, 6: transport.group6}
+    return shown | {f"group{family}": str(groups[family]) for family in config.families}
+
+
+def _skew(seen: MasterSeen, now: float) -> int | None:
+    """Return by how many s the clock in the last sealed advert is ahead of ours, where that is far."""
+    drift = seen.drift(time.time() - (now - seen.heard_at))
+    return round(drift) if drift is not None and is_far(drift) else None
+
+
+def _error(snapshot: Snapshot, problem: str) -> str:
+    """Return in one line what keeps a vhost from its work; empty where nothing does."""
+    if snapshot.conflict is not None:
+        address, mac = snapshot.conflict
+        return f"address {address} is in use by {mac.hex(':')}, which sends no advert that is believed here"
+    return snapshot.reason or problem
 
 
 def _master(seen: MasterSeen, now: float) -> dict[str, Any]:
@@ -78,11 +112,26 @@ def _master(seen: MasterSeen, now: float) -> dict[str, Any]:
     }
 
 
-def segment_status(segment: Segment) -> dict[str, Any]:
-    """Return what one interface has heard that belongs to no vhost of ours."""
+def segment_status(segment: Segment, link: HostLink | None, foreign: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what there is to say about an interface in use, and who else speaks there."""
     return {
         "interface": segment.name,
         "mac": segment.mac.hex(":"),
+        "mtu": None if link is None else link.mtu,
+        "carrier": None if link is None else link.carrier,
+        "addresses": [] if link is None else list(link.addresses),
         "vhids": sorted(segment.members),
         "drops": {reason.value: count for reason, count in sorted(segment.drops.items())},
+        "foreign": foreign,
+    }
+
+
+def link_status(link: HostLink) -> dict[str, Any]:
+    """Return what there is to say about an interface of the host, in use or not."""
+    return {
+        "name": link.name,
+        "mac": link.mac.hex(":"),
+        "mtu": link.mtu,
+        "carrier": link.carrier,
+        "addresses": list(link.addresses),
     }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from carp.inspect.arguments import Parser
     from carp.inspect.verdict import Keys
 
 _DESCRIPTION: Final = """\
@@ -52,9 +53,10 @@ def decode_main(argv: Sequence[str]) -> int:
     return run("decode", _work, argv)
 
 
-def _work(argv: Sequence[str]) -> int:
-    parser = make_parser("decode", _DESCRIPTION, _EXAMPLES)
-    source = parser.add_argument_group("what to decode (at least one)")
+def parser() -> Parser:
+    """Return the command line of `carp decode`."""
+    result = make_parser("decode", _DESCRIPTION, _EXAMPLES)
+    source = result.add_argument_group("what to decode (at least one)")
     source.add_argument("--pcap", metavar="FILE", help="a pcap or pcapng capture; - is standard input")
     source.add_argument(
         "--hex",
@@ -63,7 +65,11 @@ def _work(argv: Sequence[str]) -> int:
         default=[],
         help="an Ethernet frame, an IP packet or the 36 bytes of CARP; may be repeated",
     )
-    arguments = parser.parse_args(argv)
+    return result
+
+
+def _work(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
     if arguments.pcap is None and not arguments.hex:
         msg = "nothing to decode: give --pcap FILE or --hex TEXT"
         raise UsageError(msg)

@@ -17,6 +17,7 @@ from carp.inspect.verdict import judge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from carp.inspect.arguments import Parser
     from carp.inspect.verdict import Verdict
 
 _DESCRIPTION: Final = """\
@@ -102,16 +103,18 @@ def watch_main(argv: Sequence[str]) -> int:
     return run("watch", _work, argv)
 
 
+def parser() -> Parser:
+    """Return the command line of `carp watch`."""
+    result = make_parser("watch", _DESCRIPTION, _EXAMPLES)
+    add = result.add_argument
+    add("-i", "--interface", metavar="NAME", help="the interface to watch (required)")
+    add("--seconds", metavar="S", type=number("--seconds", 1, 10**9), help="end after S seconds")
+    add("--count", metavar="N", type=number("--count", 1, 10**9), help="end after N shown packets")
+    return result
+
+
 def _work(argv: Sequence[str]) -> int:
-    parser = make_parser("watch", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("-i", "--interface", metavar="NAME", help="the interface to watch (required)")
-    parser.add_argument(
-        "--seconds", metavar="S", type=number("--seconds", 1, 10**9), help="end after S seconds"
-    )
-    parser.add_argument(
-        "--count", metavar="N", type=number("--count", 1, 10**9), help="end after N shown packets"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     if arguments.interface is None:
         msg = "no interface: give --interface NAME"
         raise UsageError(msg)

@@ -6,14 +6,23 @@ import json
 import re
 import shlex
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import pytest
 
+import fakecarpd
+from carp.core.errors import DropReason
 from carp.core.timing import Timing
 from carp.daemon import configfile
+from carp.daemon.control import RequestError
 from carp.daemon.main import parser as daemon_parser
+from carp.daemon.operations import Operations
+from carp.daemon.status import segment_status
+from carp.hostlinks import HostLink
 from carp.inspect import decode_main
+from carp.links import Place
 from carp.options import scan
+from carp.segment import Segment
 from tree import ROOT, files
 
 if TYPE_CHECKING:
@@ -123,3 +132,29 @@ def test_files_named_in_the_architecture_exist() -> None:
     named = re.findall(r"`((?:carp|docs|tests|operator)/[\w./]*)`", _text("ARCHITECTURE.md"))
     assert named
     assert [] == [name for name in named if not (ROOT / name).exists()]
+
+
+def _rows(page: str, heading: str) -> list[str]:
+    """Return the names in the first column of the table under a heading."""
+    part = _text(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([^|]+) \|", part, flags=re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_fields_of_the_status_are_documented() -> None:
+    """Each field of a vhost, the daemon and interfaces has its row in docs/socket.md, and no other has."""
+    assert set(fakecarpd.vhost()) == set(_rows("docs/socket.md", "A vhost"))
+    assert set(fakecarpd.hello()) == set(_rows("docs/socket.md", "The daemon"))
+    assert set(HostLink._fields) == set(_rows("docs/socket.md", "An interface of the host"))
+    segment = segment_status(Segment(Place(1, "eth0", bytes(6), ())), None, [])
+    assert set(segment) == set(_rows("docs/socket.md", "An interface in use"))
+
+
+def test_operations_and_reasons_are_documented() -> None:
+    """Each operation that carpd takes and each reason to drop a packet, and no other."""
+    with pytest.raises(RequestError) as refused:
+        Operations(MagicMock()).carry_out("", {}, MagicMock())
+    known = set(str(refused.value).partition("one of ")[2].split(", "))
+    assert known == set(_rows("docs/socket.md", "Operations"))
+    reasons = _text("docs/socket.md").partition("\n## Reasons\n")[2]
+    assert set(DropReason) == set(re.findall(r"`([a-z]+)`", reasons))

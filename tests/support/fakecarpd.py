@@ -50,6 +50,9 @@ def vhost(name: str = "web", **changes: Any) -> dict[str, Any]:
         "lease": 1.7,
         "drops": {},
         "sendProblem": "",
+        "transport": {"mode": "Multicast", "sources": ["10.1.1.1"], "group4": "224.0.0.18"},
+        "clockSkew": None,
+        "error": "",
     }
     return {**status, **changes}
 
@@ -73,7 +76,7 @@ def hello(**changes: Any) -> dict[str, Any]:
 
 def answer(*vhosts: dict[str, Any], **daemon: Any) -> dict[str, Any]:
     """Return the fields of carpd's answer to `status`."""
-    return {"daemon": hello(**daemon), "vhosts": list(vhosts), "interfaces": []}
+    return {"daemon": hello(**daemon), "vhosts": list(vhosts), "interfaces": [], "links": []}
 
 
 def obeying(*after: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 
 from carp.changes import Changes, Outcome
 from carp.core import events as ev
+from carp.state import BusyError
 from pair import config
 
 if TYPE_CHECKING:
@@ -203,3 +204,23 @@ def test_others_get_their_turn_between_vhosts(world: World) -> None:
         return turns
 
     assert asyncio.run(count()) >= 100
+
+
+def test_a_vhost_that_another_process_runs(world: World) -> None:
+    """It is refused with the reason and belongs to nobody; what comes in the place of one is given up."""
+
+    def memory(settings: VhostConfig) -> None:
+        if settings.vhid in (3, 9):
+            text = f"{settings.name}: another process runs this vhost"
+            raise BusyError(text)
+
+    world.changes = Changes(world.engine, memory)  # type: ignore[arg-type]
+    world.engine.slots.clear()
+    world.apply("file", A)
+    world.steps()
+    assert [("a", "unchanged"), ("c", "c: another process runs this vhost")] == world.apply("file", A, C)
+    assert ("", []) == (world.changes.owner("c"), world.steps())
+    world.apply("file", config(name="a", vhid=9, addresses=["10.1.1.1"]))
+    world.changes.stopped("a")
+    assert ("", {}) == (world.changes.owner("a"), world.engine.slots)
+    assert [("a", "added")] == world.apply("file", A)

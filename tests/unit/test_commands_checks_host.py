@@ -93,7 +93,7 @@ _SECOND = {
         ({"carriers": {"eth0": False}}, "carrier", "fail", "no carrier"),
         ({"carriers": {"eth0": None}}, "carrier", "skipped", "does not say"),
         ({"links": {"eth0": _link(2, "eth0", mtu=1200)}}, "mtu", "fail", "IPv6 needs 1280"),
-        ({"groups": {}}, "group", "warn", "is no member of"),
+        ({"groups": {}}, "group", "fail", "is no member of 224.0.0.18"),
         (_set(rp_filter=2), "rp_filter", "ok", "2 (loose)"),
         (_set(rp_filter=1), "rp_filter", "ok", "strict, which does no harm"),
         ({**_set(rp_filter=1), **_SECOND}, "rp_filter", "fail", "eth1 has the same subnet"),
@@ -147,6 +147,17 @@ def test_ipv4_alone_is_not_judged_for_ipv6() -> None:
 def test_groups_do_not_matter_before_a_vhost_takes_part() -> None:
     """A vhost that is INIT has joined nothing yet."""
     assert Verdict.SKIPPED is _verdicts(_host(groups={}), _target(state="INIT"))["group"].verdict
+
+
+def test_groups_are_those_that_carpd_uses() -> None:
+    """Another group must be joined instead; unicast needs none."""
+    own = {"mode": "Multicast", "sources": [], "group4": "224.0.0.77"}
+    assert "is no member of 224.0.0.77" in _verdicts(_host(), _target(transport=own))["group"].text
+    joined = _host(groups={"eth0": frozenset({ip_address("224.0.0.77")})})
+    assert Verdict.OK is _verdicts(joined, _target(transport=own))["group"].verdict
+    unicast = {"mode": "Unicast", "sources": [], "peers": ["10.1.1.2"]}
+    found = _verdicts(_host(groups={}), _target(transport=unicast))["group"]
+    assert (Verdict.OK, "needs no group: unicast only") == (found.verdict, found.text)
 
 
 def test_the_host() -> None:

@@ -16,7 +16,7 @@ from carp import cli, commands
 from carp.commands.completion import main, read_help, script, specs
 from carp.core.errors import CarpError
 from carp.options import OPTIONS
-from fakecarpd import FakeCarpd, answer, vhost
+from fakecarpd import FakeCarpd, answer, check, vhost
 from require import require
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def carpd(tmp_path: Path) -> Iterator[FakeCarpd]:
-    """Yield a carpd with the vhosts dns and web."""
-    with FakeCarpd(tmp_path / "s", lambda _: answer(vhost("web"), vhost("dns"))) as fake:
+    """Yield a carpd with the vhosts dns and web, a health check and an interface with names of their own."""
+    statuses = answer(vhost("web", health=[check()]), vhost("dns")) | {"links": [{"name": "eth0"}]}
+    with FakeCarpd(tmp_path / "s", lambda _: statuses) as fake:
         yield fake
 
 

@@ -81,6 +81,7 @@ def test_trouble_is_told() -> None:
     assert "Health check api (tcp 10.1.1.9:443) is down." in _told(vhost(health=[check(health="down")]))
     assert "do not leave: no buffer" in _told(vhost(sendProblem="no buffer"))
     assert "3 had a wrong HMAC" in _told(vhost(drops={"hmac": 3}))
+    assert "is 1h05m behind this node's: set both by NTP" in _told(backup(clockSkew=-3900.0))
     assert "handing over right now (stop)" in _told(vhost(leaving="stop"))
 
 

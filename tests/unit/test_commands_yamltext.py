@@ -25,5 +25,5 @@ def test_a_status_reads_well() -> None:
     """Mappings and lists are in block style, with plain keys."""
     text = dump(answer(vhost(), backup("dns")))
     assert '\n  - name: "web"\n    source: "file"\n' in text
-    assert text.endswith("interfaces: []\n")
+    assert text.endswith("interfaces: []\nlinks: []\n")
     assert answer(vhost(), backup("dns")) == yaml.safe_load(text)

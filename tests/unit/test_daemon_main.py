@@ -49,3 +49,13 @@ def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Exit 2 and the reason."""
     assert 2 == main(["--config", str(tmp_path / "nosuch")])
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--socket", "--state-dir"])
+def test_a_socket_that_has_no_room(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """Exit 2; the path and its length are named, also where it follows from the state folder."""
+    path = f"{tmp_path}/{'x' * 120}"
+    shown = path if option == "--socket" else f"{path}/carpd.sock"
+    assert 2 == main([option, path])
+    expected = f"--socket: {shown!r} has {len(shown)} bytes; a socket's path has at most 107: give another"
+    assert f"carp daemon: {expected}\n" == capsys.readouterr().err

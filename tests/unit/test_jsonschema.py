@@ -62,6 +62,8 @@ def _keyword(value: Any, key: str, rule: Any) -> bool:  # noqa: C901, PLR0911, P
         case "minLength" | "maxLength" | "minItems" | "maxItems":
             sized = isinstance(value, str if key.endswith("Length") else list)
             return not sized or (len(value) >= given if key.startswith("min") else len(value) <= given)
+        case "not":
+            return not _valid(value, given)
         case "pattern":
             return not isinstance(value, str) or bool(re.search(given, value))
         case "items":
@@ -178,6 +180,11 @@ EXAMPLES: list[tuple[bool, dict[str, Any]]] = [
     (False, {"healthChecks": [TARGETS[0]]}),
     (False, {"healthChecks": TARGETS[0]}),
     (False, {"whenAllFail": "Drop"}),
+    (True, {"demotions": [{"reason": "Cordoned", "amount": 100}]}),
+    *[
+        (False, {"demotions": [{"reason": reason, "amount": amount}]})
+        for reason, amount in (("", 1), ("a b", 1), ("a", 0), ("a", 255), ("health:a", 1), ("maintenance", 1))
+    ],
     *[(True, {key: True}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
     *[(False, {key: 1}) for key in ("manageAddresses", "firstClaimant", "ignoreLinkState")],
 ]
@@ -256,7 +263,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
         monkeypatch.setattr(module, "Reader", _Recorder)
     checks = [{"name": f"c{index}", **target} for index, target in enumerate(TARGETS)]
     accepted = [{"addresses": ["10.1.1.1"], "password": "x"}]
-    parse_vhost(DEFAULTS | {"accept": accepted, "healthChecks": checks})
+    demoted = [{"reason": "Cordoned", "amount": 100}]
+    parse_vhost(DEFAULTS | {"accept": accepted, "healthChecks": checks, "demotions": demoted})
     return _Recorder.found
 
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carp.core.errors import DropReason
+from carp.hostlinks import HostLink
+from carp.rawsock import Packet
+from fakecarpd import hello
 from inprocess import Carpd, carpd, waiting
+from pair import address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,16 +61,7 @@ def test_hello(play: Any) -> None:
 
     async def scene(daemon: Carpd) -> None:
         about = await daemon.ask("hello")
-        assert {
-            "version",
-            "pid",
-            "uid",
-            "generation",
-            "cluster",
-            "persisted",
-            "maintenance",
-            "problems",
-        } < set(about)
+        assert {*hello(), "v", "id", "ok"} == set(about)
         assert ("", 0, [], False) == tuple(
             about[key] for key in ("uid", "generation", "problems", "maintenance")
         )
@@ -207,3 +203,41 @@ def test_reload_without_a_file(tmp_path: Path) -> None:
             assert expected == await daemon.refusal("reload")
 
     asyncio.run(scene())
+
+
+LINK = HostLink("eth9", b"\2\0\0\0\0\1", 1500, carrier=True, addresses=("10.1.1.1/24",))
+
+
+def test_links_of_the_host(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the status, in use or not; watchers are told all of them when one has changed."""
+
+    async def scene(daemon: Carpd) -> None:
+        links = daemon.service.engine.links
+        monkeypatch.setattr(links, "shown", lambda: [LINK])
+        shown = {"name": "eth9", "mac": "02:00:00:00:00:01", "mtu": 1500, "carrier": True}
+        expected = [{**shown, "addresses": ["10.1.1.1/24"]}]
+        assert expected == (await daemon.ask("status"))["links"]
+        assert expected == (await daemon.ask("watch"))["links"]
+        daemon.service.noticed("web", stopped=False)
+        assert {"v", "event", "daemon", "vhosts", "gone"} == set(await daemon.read())
+        links.on_change()
+        news = await daemon.read()
+        assert ([], [], [], expected) == tuple(news[k] for k in ("vhosts", "gone", "interfaces", "links"))
+
+    play(scene)
+
+
+def test_a_new_speaker_is_told(play: Any) -> None:
+    """Once; that it speaks again is no news."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.ask("watch")
+        packet = Packet(address("10.1.1.7"), 255, bytes(36))
+        for vhid in (43, 43):
+            daemon.service.dropped("eth0", vhid, packet, DropReason.VHID)
+        assert "interfaces" in await daemon.read()
+        daemon.service.dropped("eth0", 43, packet, DropReason.VHID)
+        daemon.service.noticed("web", stopped=False)
+        assert "interfaces" not in await daemon.read()
+
+    play(scene)

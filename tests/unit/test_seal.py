@@ -15,7 +15,9 @@ from carp.core.seal import (
     UNITS,
     WRITE_AHEAD,
     Seal,
+    distance,
     from_wall,
+    is_far,
     latest,
     newer,
 )
@@ -182,3 +184,18 @@ def test_a_clean_end_leaves_no_gap() -> None:
     sent = seal.next(NOW)
     seal.close()
     assert sent == seal.reserved
+
+
+@given(TIME, st.integers(-(MODULUS // 2), MODULUS // 2 - 1))
+def test_distance(time: int, units: int) -> None:
+    """Signed, over the end of the numbers too, and of one mind with `newer`."""
+    assert units == distance((time + units) % MODULUS, time)
+    assert (units > 0) == newer((time + units) % MODULUS, time)
+
+
+@pytest.mark.parametrize(
+    ("drift", "far"), [(-61.0, True), (-59.0, False), (0.0, False), (659.0, False), (661.0, True)]
+)
+def test_a_crash_alone_is_no_wrong_clock(drift: float, far: bool) -> None:
+    """It puts the times of a member ahead by what it had reserved; behind there is no such excuse."""
+    assert far == is_far(drift)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carp.core.schema import parse_vhost
 from carp.daemon.service import DaemonOptions, Service
-from carp.state import BusyError
+from carp.state import BusyError, Memory
 from inprocess import Carpd, carpd, configure, waiting
 
 if TYPE_CHECKING:
@@ -246,3 +247,113 @@ def test_no_socket_and_no_metrics_are_no_end(tmp_path: Path, caplog: pytest.LogC
 
     asyncio.run(scene())
     assert "no control socket at /dev/null/s: " in caplog.text
+
+
+def test_demotions_of_the_settings(play: Any) -> None:
+    """They hold for as long as they stand in the settings, and leave those that an operator set alone."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply({**OWN, "demotions": [{"reason": "Cordoned", "amount": 100}]}, generation=1)
+        await daemon.ask("demote", name="own", reason="mine", amount=7)
+        (shown,) = (await daemon.ask("status"))["vhosts"]
+        expected = [{"reason": "Cordoned", "amount": 100}, {"reason": "mine", "amount": 7}]
+        assert expected == shown["demotions"]
+        await daemon.apply(OWN, generation=2)
+        (shown,) = (await daemon.ask("status"))["vhosts"]
+        assert [{"reason": "mine", "amount": 7}] == shown["demotions"]
+
+    play(scene)
+
+
+def test_an_older_generation_of_a_restored_store(play: Any) -> None:
+    """Is refused, unless the client vouches that the cluster's store went back."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=12)
+        older = {"vhosts": [OWN], "uid": "u", "generation": 9, "cluster": "c"}
+        assert "older than 12" in await daemon.refusal("apply", **older)
+        assert 9 == (await daemon.ask("apply", **older, restored=True))["generation"]
+
+    play(scene)
+
+
+def test_the_answer_names_what_was_confirmed(play: Any) -> None:
+    """Object, generation and cluster; and by name what could not be taken, and why."""
+
+    async def scene(daemon: Carpd) -> None:
+        answer = await daemon.apply(OWN, waiting("new", vhid=300), waiting(), 7, generation=4)
+        assert ("u", 4, "c") == tuple(answer[key] for key in ("uid", "generation", "cluster"))
+        kept = {"new": "vhid: 300 is not between 1 and 255", "web": "name: 'web' belongs to the file"}
+        assert kept == answer["kept"]
+
+    play(scene, waiting())
+
+
+def test_a_vhost_without_its_interface_is_taken_and_says_so(play: Any) -> None:
+    """It waits; the status has the error."""
+
+    async def scene(daemon: Carpd) -> None:
+        answer = await daemon.apply(OWN)
+        assert ([], {}) == (answer["errors"], answer["kept"])
+        (own,) = (await daemon.ask("status"))["vhosts"]
+        assert ("INIT", "interface nosuch0 does not exist") == (own["state"], own["error"])
+
+    play(scene)
+
+
+def test_a_vhost_that_another_process_runs(play: Any, tmp_path: Path) -> None:
+    """It is refused, over the socket and from the file, and stands under problems; the others are taken.
+
+    When the other process is gone, the same settings are taken.
+    """
+
+    async def scene(daemon: Carpd) -> None:
+        held = Memory(str(daemon.folder), parse_vhost(OWN))
+        try:
+            answer = await daemon.apply(OWN, waiting("new", vhid=3, addresses=["10.1.1.7"]))
+            assert {"own": "refused", "new": "added"} == {
+                each["name"]: each["result"] for each in answer["outcomes"]
+            }
+            assert "another process runs this vhost" in answer["kept"]["own"]
+            assert ["new", "web"] == await _names(daemon)
+            await daemon.apply(generation=2)
+            configure(tmp_path, [waiting(), OWN])
+            assert (await daemon.ask("reload"))["ok"]
+            assert ["web"] == await _names(daemon)
+            assert "another process runs this vhost" in (await daemon.ask("hello"))["problems"][0]
+        finally:
+            held.close()
+        assert (await daemon.ask("reload"))["ok"]
+        assert ["own", "web"] == await _names(daemon)
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    play(scene, waiting())
+
+
+def test_another_clusters_settings_keep_nothing(play: Any) -> None:
+    """Also not of a vhost whose new settings are wrong, though its interface is gone."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        await daemon.apply({**OWN, "advskew": 300}, cluster="d")
+        assert [] == await _names(daemon)
+        assert [] == _stored(daemon)["vhosts"]
+
+    play(scene)
+
+
+def test_only_what_proves_a_lease_is_written_at_a_change(play: Any) -> None:
+    """A busy disk must not hold up an election for another advskew."""
+
+    async def scene(daemon: Carpd) -> None:
+        def written() -> int:
+            return (daemon.folder / "own.json").stat().st_ino
+
+        await daemon.apply(OWN)
+        before = written()
+        await daemon.apply({**OWN, "advskew": 7}, generation=2)
+        assert before == written()
+        await daemon.apply({**OWN, "advskew": 7, "password": "peace"}, generation=3)
+        assert before != written()
+
+    play(scene)

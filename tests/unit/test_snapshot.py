@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from carp.core.seal import from_wall
 from carp.core.snapshot import MasterSeen
-from pair import address, config, plain
+from pair import WALL, address, config, plain, sealed
 
 A4, A6, B4, B6 = "10.1.1.1", "2001:db8::1", "10.1.1.2", "2001:db8::2"
 
@@ -34,3 +35,12 @@ def test_one_source_per_family(heard: list[str], expected: list[str]) -> None:
         seen.heard_at,
         seen.sealed,
     )
+
+
+def test_how_far_its_clock_is() -> None:
+    """By the time in the seal; without one it is not known."""
+    settings = config()
+    advert = sealed(settings, A4, from_wall(WALL + 90.5))
+    ahead = MasterSeen.after(None, advert, address(A4), 1.0, sealed=True)
+    assert 90.5 == ahead.drift(WALL)
+    assert None is MasterSeen.after(ahead, plain(settings), address(B4), 2.0, sealed=False).drift(WALL)

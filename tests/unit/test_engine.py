@@ -1,0 +1,49 @@
+"""What the driver does apart from adverts (carp.engine); the election's path is in tests/e2e."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from carp.engine import MAX_WRITES
+from inprocess import carpd, waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_floors_are_written_a_few_at_a_time(tmp_path: Path) -> None:
+    """Hundreds of vhosts begin together; writing all their files at once would make adverts late."""
+
+    async def scene() -> None:
+        async with carpd(tmp_path) as daemon:
+            count = 2 * MAX_WRITES + 3
+            await daemon.apply(
+                *(waiting(f"v{i}", vhid=i + 1, addresses=[f"10.1.2.{i}"]) for i in range(count))
+            )
+            engine = daemon.service.engine
+            for slot in engine.slots.values():
+                slot.rewrite_at = 0.0
+            left = []
+            for _ in range(3):
+                engine._housekeeping(asyncio.get_running_loop().time())
+                left.append(sum(slot.rewrite_at == 0.0 for slot in engine.slots.values()))
+            assert [MAX_WRITES + 3, 3, 0] == left
+
+    asyncio.run(scene())
+
+
+def test_new_settings_keep_the_very_same_addresses(tmp_path: Path) -> None:
+    """Prepared renewals are kept by their identity: equal ones at each change would fill the memory."""
+
+    async def scene() -> None:
+        async with carpd(tmp_path) as daemon:
+            await daemon.apply(waiting())
+            slot = daemon.service.engine.slots["web"]
+            before = slot.config.addresses
+            await daemon.apply(waiting(advskew=9), generation=2)
+            assert (9, True) == (slot.config.timing.advskew, before is slot.config.addresses)
+            await daemon.apply(waiting(addresses=["10.1.1.7"]), generation=3)
+            assert ["10.1.1.7/32"] == [str(vip) for vip in slot.config.addresses]
+
+    asyncio.run(scene())
