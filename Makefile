@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim clean
+.PHONY: help setup demo test check bench sim chaos clean
 
 RUNTIME := .venv/.ready-runtime
 TESTING := .venv/.ready-test
@@ -22,7 +22,8 @@ setup: $(TESTING) ## make .venv and install what developing and testing need
 demo: $(RUNTIME) ## show failovers on a LAN inside this machine; ARGS="--help" teaches
 	@$(BIN)/carp demo $(ARGS)
 
-test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
+test: check ## check, build the control plane once, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
+	@echo "control plane: $$(tools/assets)"
 	@echo "pytest"
 	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
 
@@ -38,6 +39,9 @@ bench: $(TESTING) ## compare with ucarp and keepalived, side by side; ARGS="--he
 
 sim: $(TESTING) ## simulate clusters on virtual time; ARGS="--help" lists the options
 	@$(BIN)/python tests/properties/run.py $(ARGS)
+
+chaos: $(TESTING) ## hurt a real cluster in every way for minutes; ARGS="--help" lists the options
+	@$(BIN)/python tests/chaos/run.py $(ARGS)
 
 clean: ## remove .venv, caches and build output
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
