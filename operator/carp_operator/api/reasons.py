@@ -1,0 +1,38 @@
+"""The reasons of conditions and Events: one documented list."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REASONS: Final[dict[str, str]] = {
+    # Accepted
+    "Planned": "Every member has been told.",
+    "Invalid": "A field breaks a rule that the API server could not check. What runs stays.",
+    "AddressInUse": "An older VirtualIP has one of the addresses. This one is not served.",
+    "AddressOfNode": "One of the addresses is a node's own.",
+    "VhidInUse": "An older VirtualIP has this vhid on the same segment. This one is not served.",
+    "NoVhidLeft": "All 255 vhids of the segment are used or heard from others.",
+    "PoolMissing": "There is no VirtualIPPool of that name. What runs stays.",
+    "PoolExhausted": "The pool has no free address of a wanted family. What runs stays.",
+    "NoCandidate": "No node may hold the address; the message names what excluded them. What runs stays.",
+    "NodesFull": "Every candidate node already has its most vhosts.",
+    "TooFast": "A node cannot send that many adverts a second: ask for a longer failoverTime.",
+    "NoPassword": "The Secret or its key is missing, empty or too long. What runs stays.",
+    "NotReported": "No agent of a candidate node has reported its interfaces yet.",
+    # Advertised
+    "Mastered": "One node holds the addresses and advertises.",
+    "NoMaster": "No member says that it is master.",
+    "Conflict": "Two members say that they are master, or a host that is no member answers for an address.",
+    # Ready
+    "Ready": "Accepted, advertised, and every member takes part.",
+    "Degraded": "It answers, but a member is missing, has a problem, or a change waits for it.",
+    "NotAccepted": "See the condition Accepted.",
+    "NotAdvertised": "See the condition Advertised.",
+    # Events
+    "MasterChanged": "Another node holds the addresses now.",
+    "Rotated": "A change of password or addresses has reached every member; the old one is dropped.",
+    "SpecRestored": "Somebody edited the spec of a CarpNode; it was put right.",
+    "SchemaOutdated": "The served CRD lacks a field that this version writes; it was left out.",
+    "PoolReady": "The pool has addresses.",
+}
+"""Reason -> what it means and what happens."""

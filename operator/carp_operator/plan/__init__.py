@@ -1,0 +1,1 @@
+"""From a snapshot of the cluster to what every node should run: pure, sorted, deterministic."""

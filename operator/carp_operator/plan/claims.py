@@ -1,0 +1,160 @@
+"""Who gets which addresses and which vhid: unique, sticky, the older first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING
+
+from carp_operator.api.codec import interface_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import Vip
+    from carp_operator.api.objects import Pool, VirtualIP
+    from carp_operator.plan.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a VirtualIP is not served; ``withdrawn``: what runs of it must go as well."""
+
+    reason: str
+    message: str
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one VirtualIP has of what all share."""
+
+    addresses: tuple[Vip, ...] = ()
+    vhid: int | None = None
+    problem: Problem | None = None
+
+
+def by_age(vips: Collection[VirtualIP]) -> list[VirtualIP]:
+    """Return the oldest first."""
+    return sorted(vips, key=lambda v: (v.created, v.name))
+
+
+class Addresses:
+    """All addresses of the cluster, explicit ones before those of pools."""
+
+    def __init__(self, vips: Sequence[VirtualIP], pools: Mapping[str, Pool], facts: Facts) -> None:
+        """``vips`` the oldest first."""
+        self.taken: dict[Address, str] = {}
+        self._pools, self._facts = pools, facts
+        self._next: dict[tuple[str, int], Iterator[Address]] = {}
+        self.found: dict[str, tuple[tuple[Vip, ...], Problem | None]] = {}
+        pooled = []
+        for vip in vips:
+            if vip.spec is None:
+                continue
+            if vip.spec.pool:
+                pooled.append(vip)
+            else:
+                self.found[vip.name] = self._explicit(vip, vip.spec.addresses)
+        kept = {vip.name: self._keep(vip) for vip in pooled}
+        for vip in pooled:
+            self.found[vip.name] = self._pooled(vip, kept[vip.name])
+
+    def _explicit(self, vip: VirtualIP, addresses: tuple[Vip, ...]) -> tuple[tuple[Vip, ...], Problem | None]:
+        for address in addresses:
+            node, other = self._facts.own.get(address.ip), self.taken.get(address.ip)
+            if node is not None:
+                return addresses, Problem(
+                    "AddressOfNode", f"addresses: {address.ip} is node {node}'s own address", True
+                )
+            if other is not None:
+                message = f"addresses: {address.ip} belongs to the older VirtualIP {other}"
+                return addresses, Problem("AddressInUse", message, True)
+        self.taken.update(dict.fromkeys((a.ip for a in addresses), vip.name))
+        return addresses, None
+
+    def _keep(self, vip: VirtualIP) -> list[Address]:
+        """Return what a VirtualIP has of its pool already, as far as that still fits."""
+        pool = self._pools.get(vip.spec.pool) if vip.spec else None
+        kept = []
+        for text in vip.status.get("addresses", ()):
+            held = interface_of(text)
+            if pool is None or held is None or held.ip in self.taken or not _inside(pool, held.ip):
+                continue
+            self.taken[held.ip] = vip.name
+            kept.append(held.ip)
+        return kept
+
+    def _pooled(self, vip: VirtualIP, kept: list[Address]) -> tuple[tuple[Vip, ...], Problem | None]:
+        spec = vip.spec
+        pool = self._pools.get(spec.pool) if spec else None
+        if spec is None or pool is None:
+            name = spec.pool if spec else ""
+            return (), Problem("PoolMissing", f"addressesFrom.pool: there is no VirtualIPPool {name!r}")
+        result: list[Address] = []
+        for version in spec.families or tuple(sorted({r.version for r in pool.ranges})):
+            ip = next((ip for ip in kept if ip.version == version), None) or self._free(pool, version)
+            if ip is None:
+                message = f"addressesFrom.pool: {pool.name!r} has no free IPv{version} address"
+                return (), Problem("PoolExhausted", message)
+            self.taken[ip] = vip.name
+            result.append(ip)
+        if not result:
+            return (), Problem("PoolExhausted", f"addressesFrom.pool: {pool.name!r} has no addresses")
+        return tuple(ip_interface(ip) for ip in result), None
+
+    def _free(self, pool: Pool, version: int) -> Address | None:
+        rest = self._next.setdefault((pool.name, version), members(pool, version))
+        return next((ip for ip in rest if ip not in self.taken and ip not in self._facts.own), None)
+
+
+def _inside(pool: Pool, ip: Address) -> bool:
+    return any(r.version == ip.version and r.first <= int(ip) <= r.last for r in pool.ranges) and not (
+        pool.avoid_buggy and _buggy(ip)
+    )
+
+
+def _buggy(ip: Address) -> bool:
+    return ip.version == 4 and int(ip) & 0xFF in (0, 255)
+
+
+def members(pool: Pool, version: int) -> Iterator[Address]:
+    """Yield a pool's addresses of one family, lowest first; an IPv6 pool may have very many."""
+    for each in sorted((r for r in pool.ranges if r.version == version), key=lambda r: r.first):
+        for number in range(each.first, each.last + 1):
+            ip = ip_interface((number, 32 if version == 4 else 128)).ip
+            if not (pool.avoid_buggy and _buggy(ip)):
+                yield ip
+
+
+class Vhids:
+    """The vhids of all segments."""
+
+    def __init__(self, facts: Facts) -> None:
+        """Nobody has one yet."""
+        self._taken: dict[str, dict[int, str]] = defaultdict(dict)
+        self._foreign = facts.foreign
+
+    def claim(self, name: str, vhid: int, segments: Collection[str]) -> str:
+        """Take a vhid on all these segments; return who has it already, else nothing."""
+        for segment in segments:
+            other = self._taken[segment].get(vhid)
+            if other is not None and other != name:
+                return other
+        for segment in segments:
+            self._taken[segment][vhid] = name
+        return ""
+
+    def allocate(self, name: str, segments: Collection[str]) -> int | None:
+        """Take a free vhid that nobody speaks, from a start that depends on the name alone."""
+        used = {vhid for s in segments for vhid in self._taken[s]}
+        heard = {vhid for s in segments for vhid in self._foreign.get(s, ())}
+        if len(used | heard) >= 255:
+            return None
+        start = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") % 255
+        vhid = next(v for i in range(255) if (v := (start + i) % 255 + 1) not in used and v not in heard)
+        self.claim(name, vhid, segments)
+        return vhid

@@ -1,0 +1,171 @@
+"""The decision about one VirtualIP: members, entries, status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from carp_operator.plan.claims import Problem
+from carp_operator.plan.clock import derive
+from carp_operator.plan.contexts import Told, advance
+from carp_operator.plan.members import Membership
+from carp_operator.plan.model import Notice
+from carp_operator.plan.status import Served, compose
+from carp_operator.plan.vhosts import Common, addresses_text, entries, told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carp_operator.api.objects import VirtualIP
+    from carp_operator.plan.candidates import Candidates
+    from carp_operator.plan.claims import Claim
+    from carp_operator.plan.contexts import Step
+    from carp_operator.plan.facts import Facts, NodeFacts
+    from carp_operator.plan.members import Placement, View
+    from carp_operator.plan.model import KeyState
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one VirtualIP: the entry of each node, in order of preference, and the status."""
+
+    entries: Mapping[str, Mapping[str, Any]]
+    status: Mapping[str, Any]
+    membership: Membership
+    rate: float = 0.0
+    """Adverts a second that a master sends."""
+    stays: bool = False
+    """Something is wrong with it, so that whatever runs of it stays."""
+    notices: tuple[Notice, ...] = ()
+    wake_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A decision on its way."""
+
+    membership: Membership
+    entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    problem: Problem | None = None
+    step: Step | None = None
+    bound: str = ""
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything that a decision depends on, beside the nodes."""
+
+    vip: VirtualIP
+    claim: Claim
+    candidates: Candidates | None
+    key: KeyState | None
+    views: Sequence[View]
+    foreign: str
+    nodes: Sequence[NodeFacts | None]
+    """Those of the views."""
+    lost: frozenset[str] = frozenset()
+    """Members whose CarpNode is new: what they run is unknown."""
+
+
+def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str, str], now: float) -> Result:
+    """Return the decision: whatever is wrong, what runs stays, unless it is another VirtualIP's."""
+    draft = _draft(case, placement, facts)
+    stays = draft.problem is not None and not draft.problem.withdrawn
+    if stays:
+        draft.entries = _as_told(case, facts)
+        draft.membership = Membership(tuple(draft.entries))
+    vhid = case.claim.vhid or case.vip.status.get("vhid")
+    served = Served(
+        vip=case.vip,
+        addresses=addresses_text(case.claim.addresses) or tuple(case.vip.status.get("addresses", ())),
+        vhid=vhid,
+        bound=draft.bound,
+        problem=draft.problem,
+        membership=draft.membership,
+        views=case.views,
+        entries=draft.entries,
+        step=draft.step,
+        foreign=case.foreign,
+    )
+    status, wake_at = compose(served, facts, written, now)
+    notices = _notices(case.vip, status)
+    return Result(draft.entries, status, draft.membership, draft.rate, stays, notices, wake_at)
+
+
+def _draft(case: Case, placement: Placement, facts: Facts) -> _Draft:
+    vip, claim = case.vip, case.claim
+    nobody = Membership(())
+    if claim.problem is not None or vip.spec is None or case.candidates is None:
+        return _Draft(nobody, problem=claim.problem or Problem("Invalid", "spec: is not readable"))
+    clock = derive(vip.spec)
+    membership = placement.choose(vip, case.views, case.candidates, clock.adverts())
+    if not membership.members or claim.vhid is None:
+        return _Draft(nobody, problem=_nobody(case.candidates, membership))
+    common = Common(vip.name, vip.spec, claim.addresses, claim.vhid, clock, _never_held(case))
+    wrong = common.problem()
+    if wrong:
+        return _Draft(nobody, problem=Problem("Invalid", wrong))
+    if case.key is None or not case.key.current:
+        reason = Problem("NoPassword", "authentication: its password is being made")
+        return _Draft(nobody, problem=Problem(case.key.reason, case.key.message) if case.key else reason)
+    by_node = {v.node: v for v in case.views}
+    new = [Told(n, None) for n in membership.all if n not in by_node or by_node[n].told is None]
+    known = [told(v) for v in case.views if v.told is not None and v.node in membership.all]
+    # Told nothing (any more), told to go now, or told what is lost: it runs the vhost, nobody knows how.
+    unsure = [
+        v.node
+        for v in case.views
+        if v.state is not None and (v.told is None or v.node not in membership.all) and v.node in facts.nodes
+    ]
+    ghosts = sorted(case.lost.union(unsure))
+    step = advance(common.target(case.key.current), [*known, *new], ghosts)
+    places = {n: case.candidates.places.get(n) or _told_place(by_node.get(n)) for n in membership.all}
+    made = entries(common, places, step.contexts, membership.all, facts)
+    return _Draft(membership, dict(made), None, step, f"{clock.bound():.2f}s", clock.adverts())
+
+
+def _never_held(case: Case) -> bool:
+    """Whether the planner may name a first claimant: nobody was ever seen as master."""
+    status = case.vip.status
+    masters = any(v.state is not None and v.state.state == "MASTER" for v in case.views)
+    return not status.get("transitions") and not status.get("master") and not masters
+
+
+def _told_place(view: View | None) -> str:
+    return str(view.told.get("interface", {}).get("name", "")) if view is not None and view.told else ""
+
+
+def _nobody(candidates: Candidates, membership: Membership) -> Problem:
+    if membership.full:
+        return Problem(
+            "NodesFull", "every candidate node has its 510 vhosts or as many adverts as it can send"
+        )
+    if candidates.unreported:
+        return Problem("NotReported", f"no candidate node yet: {candidates.why_not}")
+    return Problem("NoCandidate", f"no candidate node: {candidates.why_not}")
+
+
+def _as_told(case: Case, facts: Facts) -> dict[str, Mapping[str, Any]]:
+    views = [v for v in case.views if v.told is not None and v.node in facts.nodes]
+    views.sort(key=lambda v: (v.told.get("advskew", 0) if v.told else 0, v.node))
+    return {v.node: v.told for v in views if v.told is not None}
+
+
+def _notices(vip: VirtualIP, status: Mapping[str, Any]) -> tuple[Notice, ...]:
+    """Return what a person should hear of the change from the old status to the new."""
+    found = []
+    before, after = vip.status.get("master", {}).get("node"), status.get("master", {}).get("node")
+    if after is not None and after != before:
+        text = f"{after} is master" + (f", {before} was" if before else "")
+        found.append(Notice("VirtualIP", vip.name, "MasterChanged", text))
+    if vip.status.get("authentication") and "authentication" not in status:
+        text = "every member has the new password and addresses; the old ones are dropped"
+        found.append(Notice("VirtualIP", vip.name, "Rotated", text))
+    old = {c.get("type"): c.get("reason") for c in vip.status.get("conditions", ())}
+    found += [
+        Notice("VirtualIP", vip.name, "Conflict", each["message"], warning=True)
+        for each in status["conditions"]
+        if each["reason"] == "Conflict" and old.get(each["type"]) != "Conflict"
+    ]
+    return tuple(found)

@@ -1,0 +1,189 @@
+"""What is known of nodes: which interface has which subnet, and which interfaces share a segment."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from carp_operator.api.codec import interface_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from carp.core.auth import Address
+    from carp.core.config import Interface, Vip
+    from carp_operator.api.objects import CarpNode, Link, Node, Speaker
+    from carp_operator.plan.model import Snapshot
+
+Network: TypeAlias = IPv4Network | IPv6Network
+INTERFACES: Final = "carp.vip/interfaces"
+"""Annotation of a CarpNode: names or patterns, with commas, that narrow its interfaces."""
+MAINTENANCE: Final = "carp.vip/maintenance"
+"""Annotation of a CarpNode: `true` demotes everything on the node."""
+EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+"""Label of a Node that is no candidate unless a nodeSelector is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node. ``away``: NotReady for so long that another takes its place."""
+
+    node: Node
+    away: bool
+    reported: bool
+    maintained: bool
+    """An operator has taken it out of service."""
+    links: tuple[Link, ...]
+    """Those that may carry addresses."""
+    networks: Mapping[Network, str]
+    """Subnet -> interface."""
+    speakers: tuple[Speaker, ...]
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    @property
+    def out(self) -> bool:
+        """Whether it should not hold an address while another can."""
+        return self.node.unschedulable or self.maintained
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All nodes, and the segments that their interfaces form."""
+
+    nodes: Mapping[str, NodeFacts]
+    networks: Sequence[Network]
+    segments: Mapping[tuple[str, str], str]
+    """(node, interface) -> segment, named by its first subnet."""
+    foreign: Mapping[str, Mapping[int, str]]
+    """Segment -> id heard from somebody who is no node of ours -> who."""
+    own: Mapping[Address, str]
+    """Address -> the node that has it as its own."""
+
+    def homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
+        """Return the smallest known subnet of each address; empty where one has none."""
+        found = []
+        for vip in vips:
+            ip = vip.ip
+            fitting = [n for n in self.networks if n.version == ip.version and ip in n]
+            if not fitting:
+                return ()
+            found.append(max(fitting, key=lambda n: n.prefixlen))
+        return tuple(dict.fromkeys(found))
+
+
+def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | None]:
+    """Return what is known of the nodes (``before`` if nothing is new), and when time changes it."""
+    cache = {} if before is None else before.nodes
+    wake: float | None = None
+    fresh: dict[str, NodeFacts] = {}
+    for name in sorted(snapshot.nodes):
+        node, carp = snapshot.nodes[name], snapshot.carpnodes.get(name)
+        away = False
+        if not node.ready and node.ready_since:
+            due = node.ready_since + snapshot.replace_after
+            away = snapshot.now >= due
+            if not away:
+                wake = due if wake is None else min(wake, due)
+        facts = _facts(node, carp, away=away)
+        known = cache.get(name)
+        fresh[name] = known if known is not None and known == facts else facts
+    same = len(fresh) == len(cache) and all(facts is cache.get(name) for name, facts in fresh.items())
+    return (before if same and before is not None else _joined(fresh, before)), wake
+
+
+def _facts(node: Node, carp: CarpNode | None, *, away: bool) -> NodeFacts:
+    links = () if carp is None else carp.links
+    narrowed = None if carp is None else carp.annotations.get(INTERFACES)
+    if narrowed:
+        patterns = [part.strip() for part in narrowed.split(",")]
+        links = tuple(link for link in links if any(fnmatchcase(link.name, p) for p in patterns))
+    networks: dict[Network, str] = {}
+    for link in links:
+        for address in link.addresses:
+            if _is_subnet(address.network):
+                networks.setdefault(address.network, link.name)
+    if carp is None:
+        return NodeFacts(node, away, False, False, (), networks, ())
+    maintained = carp.annotations.get(MAINTENANCE) == "true"
+    return NodeFacts(node, away, carp.reported, maintained, links, networks, carp.speakers)
+
+
+def _is_subnet(network: Network) -> bool:
+    """Whether neighbours can be expected in it: no host route, no link-local."""
+    return network.prefixlen < network.max_prefixlen and not (network.version == 6 and network.is_link_local)
+
+
+def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
+    """Put the nodes together; what only their interfaces decide is taken over where those are the same."""
+    if before is None or [f.links for f in nodes.values()] != [f.links for f in before.nodes.values()]:
+        own = {a.ip: name for name, f in nodes.items() for link in f.links for a in link.addresses}
+        networks = sorted({n for f in nodes.values() for n in f.networks}, key=lambda n: (n.version, n))
+        before = Facts({}, networks, _segments(nodes.values()), {}, own)
+    foreign: dict[str, dict[int, str]] = defaultdict(dict)
+    for name, facts in nodes.items():
+        for speaker in facts.speakers:
+            segment = before.segments.get((name, speaker.interface))
+            source = interface_of(speaker.source)
+            if segment is not None and (source is None or source.ip not in before.own):
+                who = f"{speaker.source} ({speaker.protocol}{', ' + speaker.mac if speaker.mac else ''})"
+                foreign[segment].setdefault(speaker.id, who)
+    return Facts(nodes, before.networks, before.segments, foreign, before.own)
+
+
+def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:
+    """Join subnets that meet on an interface, through as many steps as it takes; name interfaces by them."""
+    parent: dict[Network, Network] = {}
+
+    def root(network: Network) -> Network:
+        while (up := parent[network]) is not network:
+            network = up
+        return network
+
+    known: dict[Network, Network] = {}
+    first: dict[tuple[str, str], Network | None] = {}
+    for facts in nodes:
+        for link in facts.links:
+            first[facts.name, link.name] = None
+        for network, interface in facts.networks.items():
+            one = known.setdefault(network, network)
+            parent.setdefault(one, one)
+            other = first[facts.name, interface]
+            if other is None:
+                first[facts.name, interface] = one
+            else:
+                parent[root(one)] = root(other)
+    names: dict[int, str] = {}
+    for network in parent:
+        key = id(root(network))
+        names[key] = min(names.get(key, str(network)), str(network))
+    return {
+        (node, link): names[id(root(network))] if network is not None else f"{node}/{link}"
+        for (node, link), network in first.items()
+    }
+
+
+def place(facts: NodeFacts, interface: Interface | None, homes: Sequence[Network]) -> str:
+    """Return the interface of a node for addresses with these subnets; empty where there is none."""
+    if interface is not None and interface.name:
+        return interface.name if any(link.name == interface.name for link in facts.links) else ""
+    wanted = homes
+    allowed = [link.name for link in facts.links]
+    if interface is not None and interface.pattern:
+        allowed = [name for name in allowed if fnmatchcase(name, interface.pattern)]
+        if not homes:
+            return allowed[0] if allowed else ""
+    elif interface is not None and interface.subnet not in ("", "auto"):
+        inside = [name for network, name in facts.networks.items() if str(network) == interface.subnet]
+        return inside[0] if inside else ""
+    if not wanted:
+        return ""
+    found = {facts.networks.get(network, "") for network in wanted}
+    name = found.pop()
+    return name if not found and name in allowed else ""

@@ -1,0 +1,330 @@
+"""The one entry point: a snapshot of the cluster in, what should be out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from carp_operator.plan.candidates import Candidates, Finder
+from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age
+from carp_operator.plan.decide import Case, Result, decide
+from carp_operator.plan.facts import Facts, gather
+from carp_operator.plan.members import Placement, View
+from carp_operator.plan.model import NodePlan, Plan
+from carp_operator.plan.pools import pool_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carp_operator.api.objects import CarpNode, VirtualIP
+    from carp_operator.plan.model import Snapshot
+
+
+@dataclass(slots=True)
+class Cache:
+    """What one plan leaves for the next, to spare work; the result is the same without it."""
+
+    facts: Facts | None = None
+    finder: Finder | None = None
+    views: dict[str, tuple[CarpNode, list[tuple[str, View]], frozenset[str]]] = field(default_factory=dict)
+    results: dict[str, _Known] = field(default_factory=dict)
+    specs: dict[str, _Spec] = field(default_factory=dict)
+
+
+def plan(snapshot: Snapshot, cache: Cache | None = None) -> Plan:
+    """Return what every node should be told and every status should say.
+
+    The same snapshot gives the same plan, and the plan of the planned world is empty. ``cache`` is the one
+    of the plan before.
+    """
+    cache = Cache() if cache is None else cache
+    facts, wake = gather(snapshot, cache.facts)
+    if facts is not cache.facts or cache.finder is None:
+        cache.facts, cache.finder = facts, Finder(facts, cache.finder)
+    return _Run(snapshot, cache, facts, cache.finder, wake).plan()
+
+
+class _Run:
+    """One run of the planner."""
+
+    def __init__(
+        self, snapshot: Snapshot, cache: Cache, facts: Facts, finder: Finder, wake_at: float | None
+    ) -> None:
+        self._snapshot, self._cache, self._facts, self._finder = snapshot, cache, facts, finder
+        self._wakes = [] if wake_at is None else [wake_at]
+        found = ((name, snapshot.carpnodes.get(name)) for name in facts.nodes)
+        self._blank = frozenset(n for n, carp in found if carp is None or carp.observed_uid != carp.uid)
+        self._placement = Placement(facts, self._blank)
+        self._views = self._collect()
+
+    def plan(self) -> Plan:
+        vips = by_age(self._snapshot.vips.values())
+        addresses = Addresses(vips, self._snapshot.pools, self._facts)
+        claims = self._claim(vips, addresses)
+        results = self._place(vips, claims)
+        nodes, writes = self._assemble(results)
+        statuses = {
+            name: result.status
+            for name, result in sorted(results.items())
+            if result.status != self._snapshot.vips[name].status
+        }
+        pools = {
+            name: status
+            for name, pool in sorted(self._snapshot.pools.items())
+            if (status := pool_status(pool, addresses.taken, self._snapshot.now)) != pool.status
+        }
+        return Plan(
+            nodes=nodes,
+            writes=writes,
+            vip_statuses=statuses,
+            pool_statuses=pools,
+            keys_in_use=self._keys(),
+            settled=bool(self._snapshot.carpnodes)
+            and all(c.confirmed for c in self._snapshot.carpnodes.values()),
+            notices=tuple(n for name in statuses for n in results[name].notices),
+            wake_at=min(self._wakes, default=None),
+        )
+
+    def _collect(self) -> dict[str, list[View]]:
+        """Return each VirtualIP's part on every node, by the CarpNodes."""
+        found: dict[str, list[View]] = defaultdict(list)
+        cached = self._cache.views
+        for name in sorted(self._snapshot.carpnodes):
+            carp = self._snapshot.carpnodes[name]
+            known = cached.get(name)
+            if known is None or known[0] is not carp:
+                known = cached[name] = (carp, _views(carp), _key_names(carp.vhosts))
+            for vip, view in known[1]:
+                found[vip].append(view)
+        for name in cached.keys() - self._snapshot.carpnodes.keys():
+            del cached[name]
+        return found
+
+    def _claim(
+        self, vips: Sequence[VirtualIP], addresses: Addresses
+    ) -> dict[str, tuple[Claim, Candidates | None]]:
+        """Give every VirtualIP its addresses and its vhid: wanted and held ones first, then new ones."""
+        vhids = Vhids(self._facts)
+        found: dict[str, tuple[Claim, Candidates | None]] = {}
+        new = []
+        for vip in vips:
+            ips, problem = addresses.found.get(vip.name, ((), None))
+            if vip.spec is None:
+                message = "; ".join(str(error) for error in vip.errors)
+                found[vip.name] = Claim(problem=Problem("Invalid", message)), None
+                continue
+            if problem is not None:
+                found[vip.name] = Claim(ips, problem=problem), None
+                continue
+            candidates = self._finder.find(vip.spec, ips)
+            segments = candidates.segments
+            wanted = vip.spec.vhid or self._held(vip)
+            other = vhids.claim(vip.name, wanted, segments) if wanted else ""
+            if other and vip.spec.vhid:
+                message = f"vhid: {wanted} on this segment belongs to the older VirtualIP {other}"
+                found[vip.name] = Claim(ips, problem=Problem("VhidInUse", message, True)), candidates
+            elif wanted and not other:
+                found[vip.name] = Claim(ips, wanted), candidates
+            else:
+                new.append((vip, ips, candidates))
+        for vip, ips, candidates in new:
+            vhid = vhids.allocate(vip.name, candidates.segments) if candidates.segments else None
+            message = "vhid: all 255 of the segment are used or heard from others"
+            lacking = candidates.segments and vhid is None
+            found[vip.name] = (
+                Claim(ips, vhid, Problem("NoVhidLeft", message) if lacking else None),
+                candidates,
+            )
+        return found
+
+    def _held(self, vip: VirtualIP) -> int | None:
+        held = vip.status.get("vhid")
+        told = (v.told.get("vhid") for v in self._views.get(vip.name, ()) if v.told)
+        return held or next(told, None)
+
+    def _place(
+        self, vips: Sequence[VirtualIP], claims: Mapping[str, tuple[Claim, Candidates | None]]
+    ) -> dict[str, Result]:
+        """Decide about every VirtualIP; those that have members first, so that new ones see who is busy."""
+        results = {}
+        order = [v for v in vips if self._views.get(v.name)] + [
+            v for v in vips if not self._views.get(v.name)
+        ]
+        for vip in order:
+            result = self._one(vip, *claims[vip.name])
+            self._placement.count(result.membership, result.rate)
+            if result.wake_at is not None:
+                self._wakes.append(result.wake_at)
+            results[vip.name] = result
+        return results
+
+    def _one(self, vip: VirtualIP, claim: Claim, candidates: Candidates | None) -> Result:
+        """Return the decision, from the cache where nothing that it depends on has changed."""
+        views = self._views.get(vip.name, [])
+        key, foreign = self._snapshot.keys.get(vip.name), self._foreign(claim, candidates)
+        nodes = tuple(self._facts.nodes.get(view.node) for view in views)
+        case = Case(vip, claim, candidates, key, tuple(views), foreign, nodes, self._lost(vip))
+        known = self._cache.results.get(vip.name)
+        if known is not None and self._still_right(known, case):
+            known.case = case
+            return known.result
+        result = decide(case, self._placement, self._facts, self._written(views), self._snapshot.now)
+        if not result.membership.fresh:
+            short = vip.spec is None or len(result.membership.members) < vip.spec.max_nodes
+            self._cache.results[vip.name] = _Known(case, result, self._facts if short else None)
+        return result
+
+    def _still_right(self, known: _Known, case: Case) -> bool:
+        due = known.result.wake_at
+        if not _same(known.case, case) or (due is not None and self._snapshot.now >= due):
+            return False
+        if known.facts is not None and known.facts is not self._facts:
+            return False
+        before, now = known.case.candidates, case.candidates
+        if before is now:
+            return True
+        if before is None or now is None:
+            return False
+        membership = known.result.membership
+        chosen = self._placement.choose(case.vip, case.views, now, known.result.rate)
+        return chosen == membership and all(before.places.get(n) == now.places.get(n) for n in membership.all)
+
+    def _lost(self, vip: VirtualIP) -> frozenset[str]:
+        """Return members whose CarpNode is new: what they run is unknown."""
+        told = {v.node for v in self._views.get(vip.name, ()) if v.told is not None}
+        members = {n.get("name", "") for n in vip.status.get("nodes", ())}
+        return frozenset(members & self._blank - told)
+
+    def _foreign(self, claim: Claim, candidates: Candidates | None) -> str:
+        """Return who else speaks a vhid; a foreign member that shares our password is not among them."""
+        if claim.vhid is None or candidates is None:
+            return ""
+        heard = (self._facts.foreign.get(s, {}).get(claim.vhid) for s in sorted(candidates.segments))
+        return next((who for who in heard if who), "")
+
+    def _written(self, views: Sequence[View]) -> dict[str, str]:
+        carpnodes = self._snapshot.carpnodes
+        return {v.node: carpnodes[v.node].written for v in views}
+
+    def _assemble(self, results: Mapping[str, Result]) -> tuple[dict[str, NodePlan], tuple[NodePlan, ...]]:
+        """Return every node's spec, and those to write, the ones that bring a first claimant first."""
+        parts: dict[str, list[Mapping[str, Any]]] = {name: [] for name in self._facts.nodes}
+        for name in sorted(results):
+            for node, entry in results[name].entries.items():
+                parts[node].append(entry)
+        plans, writes = {}, []
+        for name, vhosts in parts.items():
+            carp, owner = self._snapshot.carpnodes.get(name), self._facts.nodes[name].node.uid
+            silent = self._silent(carp, vhosts, results)
+            known = self._cache.specs.get(name)
+            if known is None or not known.fits(carp, owner, self._snapshot.cluster, vhosts, silent=silent):
+                known = _Spec.of(name, carp, owner, self._snapshot.cluster, vhosts, silent=silent)
+                self._cache.specs[name] = known
+            plans[name] = known.plan
+            if known.differs:
+                writes.append(known.plan)
+        return plans, tuple(sorted(writes, key=lambda p: (not p.urgent, p.name)))
+
+    def _silent(
+        self, carp: CarpNode | None, vhosts: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
+    ) -> bool:
+        """Return whether to tell a node no list at all, because an empty or short one might drop an address.
+
+        That is so while its CarpNode is new and it has not said what it runs, or runs what nothing can be
+        said about now.
+        """
+        if carp is None or (carp.observed_uid != carp.uid and not carp.listed):
+            if carp is None or not carp.reported:
+                return not vhosts
+            planned = {entry["name"] for entry in vhosts}
+            running = {state.name for state in carp.states} - planned
+            return any(name in results and results[name].stays for name in running)
+        return False
+
+    def _keys(self) -> frozenset[str]:
+        wanted = {key.current for key in self._snapshot.keys.values()}
+        told = (names for _, _, names in self._cache.views.values())
+        planned = (self._cache.specs[name].keys for name in self._facts.nodes)
+        return frozenset(wanted.union(*told, *planned) - {""})
+
+
+@dataclass(slots=True)
+class _Known:
+    """A decision, and what it was made of. ``facts``: where any node might have changed it."""
+
+    case: Case
+    result: Result
+    facts: Facts | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """A node's planned spec, and what it was made of."""
+
+    plan: NodePlan
+    differs: bool
+    carp: CarpNode | None
+    vhosts: Sequence[Mapping[str, Any]]
+    keys: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        carp: CarpNode | None,
+        owner: str,
+        cluster: str,
+        vhosts: list[Mapping[str, Any]],
+        *,
+        silent: bool,
+    ) -> _Spec:
+        there = {} if carp is None else {entry.get("name"): entry for entry in carp.vhosts}
+        urgent = any(e.get("firstClaimant") and there.get(e["name"]) != e for e in vhosts)
+        made = NodePlan(name, owner, {"cluster": cluster} | ({} if silent else {"vhosts": vhosts}), urgent)
+        same = carp is not None and (carp.owner, carp.cluster, carp.listed) == (owner, cluster, not silent)
+        same = same and carp is not None and (silent or list(carp.vhosts) == vhosts)
+        return cls(made, not same, carp, vhosts, _key_names(vhosts))
+
+    def fits(
+        self,
+        carp: CarpNode | None,
+        owner: str,
+        cluster: str,
+        vhosts: Sequence[Mapping[str, Any]],
+        *,
+        silent: bool,
+    ) -> bool:
+        """Whether it still is right for these."""
+        return (
+            self.carp is carp
+            and silent == ("vhosts" not in self.plan.spec)
+            and (self.plan.owner, self.plan.spec["cluster"]) == (owner, cluster)
+            and len(self.vhosts) == len(vhosts)
+            and all(a is b for a, b in zip(self.vhosts, vhosts, strict=True))
+        )
+
+
+def _key_names(vhosts: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the entries of `carp-keys` that a spec names."""
+    parts = [part for entry in vhosts for part in (entry, *entry.get("accept", ()))]
+    return frozenset(part.get("passwordRef", "") for part in parts)
+
+
+def _views(carp: CarpNode) -> list[tuple[str, View]]:
+    """Return a node's part in each VirtualIP that it was told or reports."""
+    states = {state.name: state for state in carp.states}
+    told = {str(entry.get("name", "")): entry for entry in carp.vhosts}
+    names = dict.fromkeys([*told, *states])
+    return [(n, View(carp.name, told.get(n), carp.confirmed, states.get(n))) for n in names if n]
+
+
+def _same(a: Case, b: Case) -> bool:
+    """Whether two cases are alike but for the candidates; by identity where that is enough."""
+    return (
+        a.vip is b.vip
+        and len(a.views) == len(b.views)
+        and all(x is y for x, y in zip(a.views, b.views, strict=True))
+        and all(x is y for x, y in zip(a.nodes, b.nodes, strict=True))
+        and (a.claim, a.key, a.foreign, a.lost) == (b.claim, b.key, b.foreign, b.lost)
+    )

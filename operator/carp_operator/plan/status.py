@@ -1,0 +1,220 @@
+"""What a VirtualIP's status should say, from what its members report. Nothing in it changes by itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from carp_operator.api.codec import epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carp_operator.api.objects import VhostState, VirtualIP
+    from carp_operator.plan.claims import Problem
+    from carp_operator.plan.contexts import Step
+    from carp_operator.plan.facts import Facts
+    from carp_operator.plan.members import Membership, View
+
+STALE_CLAIM: Final = 60.0
+"""s; a node that died while master keeps saying so until Kubernetes finds it NotReady, 40 s later."""
+_LONGEST: Final = 1000
+"""Characters of a condition's message: it repeats what nodes say."""
+MASTER: Final = "MASTER"
+
+
+def stamp(epoch: float) -> str:
+    """Return a moment as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """All that a status is made of."""
+
+    vip: VirtualIP
+    addresses: tuple[str, ...]
+    vhid: int | None
+    bound: str
+    problem: Problem | None
+    membership: Membership
+    views: Sequence[View]
+    entries: Mapping[str, Mapping[str, Any]]
+    step: Step | None
+    foreign: str
+    """A foreign speaker of the same vhid."""
+
+
+def condition(
+    old: Mapping[str, Any], kind: str, value: str, reason: str, message: str, now: float
+) -> dict[str, Any]:
+    """Return a condition; the time of its last change is kept while its value is."""
+    before = next((c for c in old.get("conditions", ()) if c.get("type") == kind), None)
+    same = before is not None and before.get("status") == value and "lastTransitionTime" in before
+    since = before["lastTransitionTime"] if before is not None and same else stamp(now)
+    return {
+        "type": kind,
+        "status": value,
+        "reason": reason,
+        "message": message[:_LONGEST],
+        "lastTransitionTime": since,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Who says that it is master: the newest first; ``rival`` a second one that counts."""
+
+    master: View | None
+    rival: View | None
+    wake_at: float | None
+
+
+def claims(views: Sequence[View], facts: Facts, now: float) -> Claims:
+    """Judge the claims. Of two, the newer counts; the older one for STALE_CLAIM only as not yet heard of."""
+    found = [v for v in views if v.state is not None and v.state.state == MASTER and v.node in facts.nodes]
+    found.sort(key=lambda v: (_since(v), v.node), reverse=True)
+    if len(found) < 2:
+        return Claims(found[0] if found else None, None, None)
+    rival = next((v for v in found[1:] if facts.nodes[v.node].node.ready), None)
+    if rival is None:
+        return Claims(found[0], None, None)
+    due = _since(found[0]) + STALE_CLAIM
+    return Claims(found[0], rival if now >= due else None, due if now < due else None)
+
+
+def _since(view: View) -> float:
+    return epoch(view.state.since) if view.state is not None else 0.0
+
+
+def compose(
+    served: Served, facts: Facts, written: Mapping[str, str], now: float
+) -> tuple[dict[str, Any], float | None]:
+    """Return the whole status, and when time alone will change it.
+
+    ``written``: when each agent last wrote.
+    """
+    old, views = served.vip.status, {v.node: v for v in served.views}
+    judged = claims(served.views, facts, now)
+    status: dict[str, Any] = {"observedGeneration": served.vip.generation}
+    if served.vhid is not None:
+        status["vhid"] = served.vhid
+    if served.addresses:
+        status["addresses"] = list(served.addresses)
+    if served.bound and len(served.membership.members) > 1:
+        status["failoverBound"] = served.bound
+    interfaces = sorted({e["interface"]["name"] for e in served.entries.values()})
+    if interfaces:
+        status["interface"] = ",".join(interfaces)
+    if served.vip.spec is not None and served.vip.spec.pool:
+        status["pool"] = served.vip.spec.pool
+    before = old.get("master") or {}
+    status["transitions"] = old.get("transitions", 0)
+    if judged.master is not None and judged.master.state is not None:
+        master = judged.master
+        status["master"] = {"node": master.node, "since": judged.master.state.since}
+        if before.get("node") != master.node:
+            status["transitions"] += 1
+    # When it last wrote tells something only of a node that may be gone; else each write would cause another.
+    silent = {n: written.get(n, "") for n in served.entries if not facts.nodes[n].node.ready}
+    status["nodes"] = [_node(name, entry, views.get(name), silent) for name, entry in served.entries.items()]
+    status["backups"] = [n["name"] for n in status["nodes"] if n["state"] == "BACKUP"]
+    if served.step is not None and served.step.step != "Done":
+        waiting = {"waitingFor": list(served.step.waiting)} if served.step.waiting else {}
+        status["authentication"] = {"step": served.step.step, **waiting}
+    status["conditions"] = _conditions(served, facts, judged, now)
+    return status, judged.wake_at
+
+
+def _node(
+    name: str, entry: Mapping[str, Any], view: View | None, silent: Mapping[str, str]
+) -> dict[str, Any]:
+    state = view.state if view is not None else None
+    result: dict[str, Any] = {
+        "name": name,
+        "state": state.state if state else "Unknown",
+        "advskew": entry["advskew"],
+    }
+    if state is not None and state.demotions:
+        result["demotion"] = [{"reason": r, "amount": a} for r, a in state.demotions]
+    if silent.get(name):
+        result["lastHeard"] = silent[name]
+    return result
+
+
+def _conditions(served: Served, facts: Facts, judged: Claims, now: float) -> list[dict[str, Any]]:
+    old = served.vip.status
+    accepted = _accepted(served)
+    advertised = _advertised(served, judged)
+    ready = _ready(served, facts, accepted, advertised)
+    kinds = (("Accepted", accepted), ("Advertised", advertised), ("Ready", ready))
+    return [
+        {**condition(old, kind, *values, now), "observedGeneration": served.vip.generation}
+        for kind, values in kinds
+    ]
+
+
+def _accepted(served: Served) -> tuple[str, str, str]:
+    if served.problem is not None:
+        return "False", served.problem.reason, served.problem.message
+    members = served.membership.members
+    return "True", "Planned", f"{len(members)} member{'s'[: len(members) != 1]}: {', '.join(members)}"
+
+
+def _advertised(served: Served, judged: Claims) -> tuple[str, str, str]:
+    conflict = next((v for v in served.views if v.state is not None and v.state.conflict), None)
+    if judged.rival is not None and judged.master is not None:
+        return (
+            "False",
+            "Conflict",
+            f"both {judged.master.node} and {judged.rival.node} say that they are master",
+        )
+    if conflict is not None and conflict.state is not None:
+        return "False", "Conflict", f"{conflict.node}: {conflict.state.conflict}"
+    if judged.master is None:
+        return "False", "NoMaster", "no member says that it is master"
+    return "True", "Mastered", f"{judged.master.node} is master"
+
+
+def _ready(
+    served: Served, facts: Facts, accepted: tuple[str, str, str], advertised: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    if advertised[0] != "True":
+        # What runs stays although a later edit was not accepted; it counts as ready while it answers.
+        return "False", "NotAdvertised" if accepted[0] == "True" else "NotAccepted", advertised[2]
+    troubles = _troubles(served, facts)
+    if accepted[0] != "True":
+        troubles.insert(0, accepted[2])
+    if troubles:
+        return "True", "Degraded", "; ".join(troubles)
+    return "True", "Ready", "every member takes part"
+
+
+def _troubles(served: Served, facts: Facts) -> list[str]:
+    views = {v.node: v for v in served.views}
+    found = []
+    for name in served.membership.members:
+        view, node = views.get(name), facts.nodes[name]
+        state: VhostState | None = view.state if view is not None else None
+        if not node.node.ready:
+            found.append(f"{name}: the Node is not Ready")
+        elif state is None:
+            found.append(f"{name}: has not reported it yet")
+        elif state.refused:
+            found.append(f"{name}: refused the settings: {state.refused}")
+        elif state.problem:
+            found.append(f"{name}: {state.problem}")
+        elif state.state not in ("BACKUP", MASTER):
+            found.append(f"{name}: {state.state}")
+    found += [f"{name}: {why}" for name, why in served.membership.kept]
+    if len(served.membership.members) == 1 and served.vip.spec is not None and served.vip.spec.max_nodes > 1:
+        found.append(f"{served.membership.members[0]} is the only member: nobody can take over")
+    if served.step is not None and served.step.waiting and served.step.step != "Done":
+        waiting = ", ".join(served.step.waiting)
+        found.append(
+            f"authentication: step {served.step.step} waits for {waiting} (or until the Node is deleted)"
+        )
+    if served.foreign:
+        found.append(f"vhid {served.vhid} is also spoken by {served.foreign}")
+    return found

@@ -1,0 +1,170 @@
+"""One VirtualIP on one node: an entry of CarpNode.spec.vhosts (design.md section 8), defaults left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from carp.core.config import Fencing, PreemptMode, SealMode, WhenAllFail
+from carp.core.errors import ConfigErrors
+from carp.core.schema import parse_vhost
+from carp_operator.plan.contexts import Context, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carp.core.config import Vip
+    from carp_operator.api.objects import VipSpec
+    from carp_operator.plan.clock import Clock
+    from carp_operator.plan.facts import Facts
+    from carp_operator.plan.members import View
+
+CORDONED: Final = {"reason": "Cordoned", "amount": 100}
+OUT_OF_SERVICE: Final = {"reason": "OutOfService", "amount": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the entries of one VirtualIP share."""
+
+    name: str
+    spec: VipSpec
+    addresses: tuple[Vip, ...]
+    vhid: int
+    clock: Clock
+    first_claimant: bool
+    """Nobody has ever held it: the first by rank may claim it at once."""
+
+    def mode(self) -> SealMode:
+        """Return whether foreign adverts count: not where all members are ours."""
+        if self.spec.mode is not None:
+            return self.spec.mode
+        return SealMode.INTEROPERABLE if self.spec.transport.extra_peers else SealMode.SEALED
+
+    def shared(self) -> dict[str, Any]:
+        """Return the fields that are the same on every node."""
+        spec, clock = self.spec, self.clock
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "vhid": self.vhid,
+            "advbase": clock.advbase,
+            "deadRatio": clock.ratio,
+            "authentication": {"mode": self.mode().value},
+        }
+        if spec.preempt.mode is not PreemptMode.NEVER:
+            entry["preempt"] = {"mode": spec.preempt.mode.value}
+        if spec.preempt.mode is PreemptMode.AFTER:
+            entry["preempt"]["after"] = f"{spec.preempt.after:g}s"
+        if spec.announce:
+            entry["announce"] = dict(spec.announce)
+        if spec.fencing != Fencing.LIFETIME:
+            entry["fencing"] = spec.fencing
+        if spec.health_checks:
+            entry["healthChecks"] = [dict(check) for check in spec.health_checks]
+        if spec.when_all_fail != WhenAllFail.KEEP:
+            entry["whenAllFail"] = spec.when_all_fail
+        return entry
+
+    def problem(self) -> str:
+        """Return what the engine's own rules say against these settings; empty when nothing."""
+        entry = {
+            **self.shared(),
+            "interface": {"name": "eth0"},
+            "addresses": [str(a) for a in self.addresses],
+            "advskew": self.clock.skew(0),
+            "password": "x",
+        }
+        try:
+            parse_vhost(entry)
+        except ConfigErrors as errors:
+            return "; ".join(str(error) for error in errors.errors)
+        return ""
+
+    def target(self, key: str) -> Context:
+        """Return the context that all should sign with in the end."""
+        return Context(key, addresses_text(self.addresses))
+
+
+def addresses_text(addresses: Sequence[Vip]) -> tuple[str, ...]:
+    """Return addresses as an entry has them: without a prefix length that is the default."""
+    return tuple(str(a.ip) if a.network.prefixlen == a.network.max_prefixlen else str(a) for a in addresses)
+
+
+def told(view: View) -> Told:
+    """Return the contexts that a node was told."""
+    entry = view.told or {}
+    sign = Context(entry.get("passwordRef", ""), tuple(entry.get("addresses", ())))
+    accept = tuple(
+        Context(other.get("passwordRef", ""), tuple(other.get("addresses", ())))
+        for other in entry.get("accept", ())
+    )
+    refused = view.state is not None and bool(view.state.refused)
+    return Told(view.node, sign, accept, view.confirmed and not refused)
+
+
+def entries(
+    common: Common,
+    places: Mapping[str, str],
+    contexts: Mapping[str, tuple[Context, tuple[Context, ...]]],
+    ranks: Sequence[str],
+    facts: Facts,
+) -> dict[str, dict[str, Any]]:
+    """Return the entry of each node in ``ranks``, which are in order of preference."""
+    shared = common.shared()
+    sources = {name: _sources(facts, name, places[name], common.addresses) for name in ranks}
+    out = [name for name in ranks if facts.nodes[name].out]
+    demote = set(out) if len(out) < len(ranks) else set()
+    result = {}
+    for rank, name in enumerate(ranks):
+        sign, accept = contexts[name]
+        entry = {
+            **shared,
+            "interface": {"name": places[name]},
+            "addresses": list(sign.addresses),
+            "passwordRef": sign.key,
+            "advskew": common.clock.skew(rank),
+        }
+        if accept:
+            entry["accept"] = [{"addresses": list(c.addresses), "passwordRef": c.key} for c in accept]
+        if rank == 0 and common.first_claimant:
+            entry["firstClaimant"] = True
+        if name in demote:
+            entry["demotions"] = _demotions(facts, name)
+        transport = _transport(common.spec, name, sources)
+        if transport:
+            entry["transport"] = transport
+            entry |= _named(sources[name]) if transport["mode"] == "Unicast" else {}
+        result[name] = entry
+    return result
+
+
+def _demotions(facts: Facts, name: str) -> list[dict[str, Any]]:
+    node = facts.nodes[name]
+    cordoned = [dict(CORDONED)] if node.node.unschedulable else []
+    return cordoned + ([dict(OUT_OF_SERVICE)] if node.maintained else [])
+
+
+def _sources(facts: Facts, name: str, interface: str, addresses: Sequence[Vip]) -> tuple[str, ...]:
+    """Return the addresses that a node's adverts come from: one per family, in the VIP's subnet if it can."""
+    link = next((each for each in facts.nodes[name].links if each.name == interface), None)
+    found = []
+    for version in sorted({a.version for a in addresses}):
+        mine = [a for a in (link.addresses if link else ()) if a.version == version]
+        inside = [a for a in mine if any(v.version == version and v.ip in a.network for v in addresses)]
+        found += [str(a.ip) for a in (inside or mine)[:1]]
+    return tuple(found)
+
+
+def _transport(spec: VipSpec, name: str, sources: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    given = spec.transport
+    if given.mode == "Unicast":
+        ours = [source for other in sorted(sources) if other != name for source in sources[other]]
+        return {"mode": "Unicast", "peers": [*ours, *given.extra_peers]} if ours or given.extra_peers else {}
+    groups = {"group": given.group4, "group6": given.group6}
+    chosen = {key: value for key, value in groups.items() if value}
+    return {"mode": "Multicast", **chosen} if chosen else {}
+
+
+def _named(sources: Sequence[str]) -> dict[str, str]:
+    """Return the fields that fix a node's sources: its peers know it by them."""
+    return {("source6" if ":" in source else "source"): source for source in sources}
