@@ -5,7 +5,7 @@ Who places vhosts has to know also the interfaces on which there is none yet.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp.fence import is_ours
 from carp.rtnl import Addr, DelAddr, DelLink, NewAddr, NewLink
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.netlink import Change
     from carp.rtnl import Link
+
+KUBE_PROXY: Final = "kube-ipvs0"
+"""Where kube-proxy in its IPVS mode puts the address of every Service: no network of the host's."""
 
 
 class HostLink(NamedTuple):
@@ -79,7 +82,7 @@ class HostLinks:
     def link(self, ifindex: int) -> HostLink | None:
         """Return what is shown of one interface; None where it is not shown, or does not exist."""
         link = self._links.get(ifindex)
-        if link is None or link.loopback:
+        if link is None or link.loopback or link.name == KUBE_PROXY:
             return None
         own = [a for a in self._addresses.get(ifindex, {}).values() if self._is_own(a)]
         if link.kind == "veth" and all(a.address.is_link_local for a in own):

@@ -133,7 +133,7 @@ def run(
 
 def main(argv: Sequence[str]) -> int:
     """Run `carp demo` with these arguments and return its exit code."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         privilege.enter()
         with tempfile.TemporaryDirectory(prefix="carp-demo-") as folder:
@@ -154,19 +154,20 @@ def main(argv: Sequence[str]) -> int:
     return 1 if figures["problems"] else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of `carp demo`."""
+    result = argparse.ArgumentParser(
         prog="carp demo",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    result.add_argument(
         "--json", action="store_true", help="print the figures as JSON instead of the timeline"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="write a picture of the timeline")
-    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep each daemon's log there")
-    return parser
+    result.add_argument("--plot", type=Path, metavar="FILE.svg", help="write a picture of the timeline")
+    result.add_argument("--logs", type=Path, metavar="FOLDER", help="keep each daemon's log there")
+    return result
 
 
 def _figures(scenario: Scenario, rows: Sequence[Row], sent: int) -> dict[str, Any]:

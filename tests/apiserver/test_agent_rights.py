@@ -14,7 +14,8 @@ from carp_operator.agent.agent import MANAGER
 from carp_operator.kube.access import Access
 from carp_operator.kube.client import Client
 from carp_operator.kube.errors import Forbidden, NotFound
-from carp_operator.kube.resources import CARP_NODES, SECRETS as SECRET_KIND
+from carp_operator.kube.resources import CARP_NODES
+from carp_operator.kube.resources import SECRETS as SECRET_KIND
 from controlargs import PORT
 from lanfix import need_lan
 from nodefix import Lab, wait_until

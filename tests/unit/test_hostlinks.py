@@ -58,6 +58,7 @@ def test_what_is_shown(links: Counted) -> None:
     [
         (_link(1, "lo", flags=UP | RUNNING | LOOPBACK), ["127.0.0.1/8"], []),
         (_link(4, "cali1", kind="veth"), [], []),
+        (_link(4, "kube-ipvs0", kind="dummy"), ["10.96.0.1/32"], []),
         (_link(4, "cali1", kind="veth"), ["fe80::1/64"], []),
         (_link(4, "eth0", kind="veth"), ["10.1.1.1/24"], ["eth0"]),
         (_link(4, "bond0", kind="bond"), [], ["bond0"]),
