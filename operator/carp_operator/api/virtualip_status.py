@@ -64,6 +64,13 @@ STATUS: Final = Object(
         "backups": Array(
             description="The nodes that come next, in order.", items=Text(most=253), most=_MAX_MEMBERS
         ),
+        "handover": Object(
+            description="The last handover that was asked for by annotation.",
+            fields={
+                "request": Text(description="The annotation's value.", most=512),
+                "result": Text(description="done, refused or failed, and why.", most=1024),
+            },
+        ),
         "authentication": Object(
             description="A change of password or addresses on its way through the members.",
             fields={

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from carp_operator.plan.claims import Problem
 from carp_operator.plan.clock import derive
 from carp_operator.plan.contexts import Told, advance
+from carp_operator.plan.handover import Handover, judge
 from carp_operator.plan.members import Membership
 from carp_operator.plan.model import Notice
-from carp_operator.plan.status import Served, compose
+from carp_operator.plan.status import Served, claims, compose
 from carp_operator.plan.vhosts import Common, addresses_text, entries, told
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _Draft:
     entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     problem: Problem | None = None
     step: Step | None = None
+    handover: Handover = field(default_factory=Handover)
     bound: str = ""
     rate: float = 0.0
 
@@ -70,7 +72,7 @@ class Case:
 
 def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str, str], now: float) -> Result:
     """Return the decision: whatever is wrong, what runs stays, unless it is another VirtualIP's."""
-    draft = _draft(case, placement, facts)
+    draft = _draft(case, placement, facts, now)
     stays = draft.problem is not None and not draft.problem.withdrawn
     if stays:
         draft.entries = _as_told(case, facts)
@@ -87,13 +89,15 @@ def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str,
         entries=draft.entries,
         step=draft.step,
         foreign=case.foreign,
+        handover=draft.handover.status or case.vip.status.get("handover"),
     )
     status, wake_at = compose(served, facts, written, now)
+    wake_at = min((w for w in (wake_at, draft.handover.wake_at) if w is not None), default=None)
     notices = _notices(case.vip, status)
     return Result(draft.entries, status, draft.membership, draft.rate, stays, notices, wake_at)
 
 
-def _draft(case: Case, placement: Placement, facts: Facts) -> _Draft:
+def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft:
     vip, claim = case.vip, case.claim
     nobody = Membership(())
     if claim.problem is not None or vip.spec is None or case.candidates is None:
@@ -121,8 +125,10 @@ def _draft(case: Case, placement: Placement, facts: Facts) -> _Draft:
     ghosts = sorted(case.lost.union(unsure))
     step = advance(common.target(case.key.current), [*known, *new], ghosts)
     places = {n: case.candidates.places.get(n) or _told_place(by_node.get(n)) for n in membership.all}
-    made = entries(common, places, step.contexts, membership.all, facts)
-    return _Draft(membership, dict(made), None, step, f"{clock.bound():.2f}s", clock.adverts())
+    master = claims(case.views, facts, now).master
+    moved = judge(vip, membership.members, case.views, master.node if master else "", now)
+    made = entries(common, places, step.contexts, membership.all, facts, moved.demote)
+    return _Draft(membership, dict(made), None, step, moved, f"{clock.bound():.2f}s", clock.adverts())
 
 
 def _never_held(case: Case) -> bool:

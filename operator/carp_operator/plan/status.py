@@ -44,6 +44,8 @@ class Served:
     step: Step | None
     foreign: str
     """A foreign speaker of the same vhid."""
+    handover: Mapping[str, Any] | None
+    """The last handover that was asked for, and what came of it."""
 
 
 def condition(
@@ -123,6 +125,8 @@ def compose(
     if served.step is not None and served.step.step != "Done":
         waiting = {"waitingFor": list(served.step.waiting)} if served.step.waiting else {}
         status["authentication"] = {"step": served.step.step, **waiting}
+    if served.handover:
+        status["handover"] = dict(served.handover)
     status["conditions"] = _conditions(served, facts, judged, now)
     return status, judged.wake_at
 

@@ -9,9 +9,10 @@ from carp.core.config import Fencing, PreemptMode, SealMode, WhenAllFail
 from carp.core.errors import ConfigErrors
 from carp.core.schema import parse_vhost
 from carp_operator.plan.contexts import Context, Told
+from carp_operator.plan.handover import DEMOTION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from carp.core.config import Vip
     from carp_operator.api.objects import VipSpec
@@ -108,8 +109,12 @@ def entries(
     contexts: Mapping[str, tuple[Context, tuple[Context, ...]]],
     ranks: Sequence[str],
     facts: Facts,
+    moving: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Return the entry of each node in ``ranks``, which are in order of preference."""
+    """Return the entry of each node in ``ranks``, which are in order of preference.
+
+    ``moving``: who is to hand over now.
+    """
     shared = common.shared()
     sources = {name: _sources(facts, name, places[name], common.addresses) for name in ranks}
     out = [name for name in ranks if facts.nodes[name].out]
@@ -128,8 +133,10 @@ def entries(
             entry["accept"] = [{"addresses": list(c.addresses), "passwordRef": c.key} for c in accept]
         if rank == 0 and common.first_claimant:
             entry["firstClaimant"] = True
-        if name in demote:
-            entry["demotions"] = _demotions(facts, name)
+        demotions = _demotions(facts, name) if name in demote else []
+        demotions += [dict(DEMOTION)] if name in moving else []
+        if demotions:
+            entry["demotions"] = demotions
         transport = _transport(common.spec, name, sources)
         if transport:
             entry["transport"] = transport

@@ -1,0 +1,60 @@
+"""A handover on request: an annotation of the VirtualIP, carried out once, its result in the status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from carp_operator.api.codec import epoch
+from carp_operator.plan.status import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from carp_operator.api.objects import VirtualIP
+    from carp_operator.plan.members import View
+
+ANNOTATION: Final = "carp.vip/handover"
+"""``NODE@TIME``: to that node; ``!NODE@TIME``: away from it. TIME (RFC 3339) makes it another request."""
+PATIENCE: Final = 60.0
+"""s until a request that moves nothing is given up."""
+DEMOTION: Final = {"reason": "Handover", "amount": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a request comes to: whom to demote for it now, and what the status says of it."""
+
+    demote: frozenset[str] = frozenset()
+    status: Mapping[str, Any] | None = None
+    wake_at: float | None = None
+
+
+def request(node: str, *, away: bool, now: float) -> str:
+    """Return the annotation's value for a request made now."""
+    return f"{'!' if away else ''}{node}@{stamp(now)}"
+
+
+def judge(
+    vip: VirtualIP, members: Collection[str], views: Sequence[View], master: str, now: float
+) -> Handover:
+    """Return what to do about the request that stands on a VirtualIP."""
+    text, before = vip.annotations.get(ANNOTATION, ""), vip.status.get("handover")
+    if not text or (before or {}).get("request") == text:
+        return Handover(status=before)
+    name, _, moment = text.partition("@")
+    node, away = name.removeprefix("!"), name.startswith("!")
+    ready = {v.node for v in views if v.takes_part}
+    able = sorted(set(members) & ready - {node}) if away else sorted({node} & set(members) & ready)
+    if (master not in ("", node)) if away else master == node:
+        result = f"done: {master} is master"
+    elif node not in members:
+        result = f"refused: {node} is no member; members are {', '.join(sorted(members))}"
+    elif not able:
+        result = f"refused: {'no other member' if away else node} is ready to take over"
+    elif now >= (due := epoch(moment) + PATIENCE):
+        result = f"failed: {master or 'nobody'} is still master after {PATIENCE:.0f} s"
+    else:
+        demote = {node} if away else set(members) - {node}
+        return Handover(frozenset(demote), before, due)
+    return Handover(status={"request": text, "result": result})
