@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from apiclient import ApiError
 from carp.lab.node import module_environment
 from carp_operator.api import crd
 from nodefix import Lab, Program, wait_until
@@ -82,6 +83,11 @@ class Member:
         self.agent.start()
         return self
 
+    def states(self) -> list[str]:
+        """Return what its carpd said of states and settings, a line each with node and time."""
+        events = [json.loads(line) for line in self.carpd.text.splitlines() if line.startswith("{")]
+        return [f"{self.name} {e['time'][11:23]} {e.get('vhost')} {e['message']}" for e in events]
+
     def power_off(self) -> None:
         """Kill everything and take the machine off the network."""
         self._cluster.lab.lan.power_off(self.node)
@@ -116,7 +122,13 @@ class Cluster:
             if not self.plane.admin.exists(f"{CRDS}/{definition['metadata']['name']}"):
                 self.plane.admin.create(CRDS, definition)
         for plural in ("virtualips", "virtualippools", "carpnodes"):
-            wait_until(lambda p=plural: self.plane.admin.exists(f"{API}/{p}"), 20, f"{plural} are served")
+            wait_until(lambda p=plural: self._serves(p), 20, f"{plural} are served")
+
+    def _serves(self, plural: str) -> bool:
+        try:
+            return self.plane.admin.exists(f"{API}/{plural}")
+        except ApiError as error:
+            return "initializing" not in str(error)
 
     def add(self, *names: str) -> None:
         """Register nodes and start carpd and agent on each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.plan.claims import Problem
 from carp_operator.plan.clock import derive
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from carp_operator.plan.facts import Facts, NodeFacts
     from carp_operator.plan.members import Placement, View
     from carp_operator.plan.model import KeyState
+
+
+_NAMED: Final = 8
+"""Nodes that a message names at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,9 @@ def _nobody(candidates: Candidates, membership: Membership) -> Problem:
         return Problem(
             "NodesFull", "every candidate node has its 510 vhosts or as many adverts as it can send"
         )
+    if candidates.places:
+        names = sorted(candidates.places)[:_NAMED]
+        return Problem("NoCandidate", f"no candidate node is Ready: {', '.join(names)}")
     if candidates.unreported:
         return Problem("NotReported", f"no candidate node yet: {candidates.why_not}")
     return Problem("NoCandidate", f"no candidate node: {candidates.why_not}")

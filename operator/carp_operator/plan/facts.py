@@ -91,16 +91,16 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
             away = snapshot.now >= due
             if not away:
                 wake = due if wake is None else min(wake, due)
-        facts = _facts(node, carp, away=away)
+        facts = _facts(node, carp, snapshot.interfaces, away=away)
         known = cache.get(name)
         fresh[name] = known if known is not None and known == facts else facts
     same = len(fresh) == len(cache) and all(facts is cache.get(name) for name, facts in fresh.items())
     return (before if same and before is not None else _joined(fresh, before)), wake
 
 
-def _facts(node: Node, carp: CarpNode | None, *, away: bool) -> NodeFacts:
+def _facts(node: Node, carp: CarpNode | None, interfaces: str, *, away: bool) -> NodeFacts:
     links = () if carp is None else carp.links
-    narrowed = None if carp is None else carp.annotations.get(INTERFACES)
+    narrowed = interfaces if carp is None else carp.annotations.get(INTERFACES, interfaces)
     if narrowed:
         patterns = [part.strip() for part in narrowed.split(",")]
         links = tuple(link for link in links if any(fnmatchcase(link.name, p) for p in patterns))

@@ -39,6 +39,9 @@ class Snapshot:
     """Epoch seconds; only for how long a node has been away."""
     replace_after: float = 300.0
     """s that a node may be NotReady before another takes its membership."""
+    interfaces: str = ""
+    """Names or patterns, with commas, of the interfaces that count where a CarpNode's annotation says nothing;
+    empty: all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,13 +234,12 @@ class _Run:
         That is so while its CarpNode is new and it has not said what it runs, or runs what nothing can be
         said about now.
         """
-        if carp is None or (carp.observed_uid != carp.uid and not carp.listed):
-            if carp is None or not carp.reported:
-                return not vhosts
-            planned = {entry["name"] for entry in vhosts}
-            running = {state.name for state in carp.states} - planned
-            return any(name in results and results[name].stays for name in running)
-        return False
+        if carp is None or (carp.observed_uid != carp.uid and not carp.listed and not carp.reported):
+            return True
+        if carp.observed_uid == carp.uid or carp.listed:
+            return False
+        running = {state.name for state in carp.states} - {entry["name"] for entry in vhosts}
+        return any(name in results and results[name].stays for name in running)
 
     def _keys(self) -> frozenset[str]:
         wanted = {key.current for key in self._snapshot.keys.values()}
