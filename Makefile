@@ -5,6 +5,7 @@ RUNTIME := .venv/.ready-runtime
 TESTING := .venv/.ready-test
 LOCKED := pyproject.toml uv.lock tools/setup
 BIN := .venv/bin
+DEMO_NODES := n1=10.99.0.1/24 n2=10.99.0.2/24 n3=10.99.0.3/24
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -19,8 +20,12 @@ $(TESTING): $(LOCKED)
 
 setup: $(TESTING) ## make .venv and install what developing and testing need
 
-demo: $(RUNTIME) ## show failovers on a LAN inside this machine; ARGS="--help" teaches
-	@$(BIN)/carp demo $(ARGS)
+demo: $(RUNTIME) ## show failovers of deploy/examples/demo.yaml on a LAN inside this machine; ARGS="--help" teaches
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT HUP INT TERM && \
+	(umask 077; tr -dc A-Za-z0-9 </dev/urandom | head -c 19 >"$$folder/demo.pass") && \
+	$(BIN)/kubectl-carp render --quiet -f deploy/examples/demo.yaml $(DEMO_NODES:%=--node %) \
+		--password-file "$$folder/{vip}.pass" -o "$$folder" && \
+	$(BIN)/carp demo --members "$$folder" $(ARGS)
 
 test: check ## check, build the control plane once, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
 	@echo "control plane: $$(tools/assets)"

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from carp.core.errors import ConfigErrors
+from carp.daemon import configfile
 from carp.lab.errors import LabError
 from carp.lab.node import Node, Process, module_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from carp.core.config import VhostConfig
     from carp.lab.network import Lan
 
-VIP = "10.99.0.252"
-SKEWS = {"n1": 0, "n2": 10, "n3": 20}
+VIP: Final = "10.99.0.252"
+"""What the members share that `write_members` makes."""
+SUBNET: Final = ipaddress.ip_network("10.99.0.0/24")
+_SKEWS: Final = {"n1": 0, "n2": 10, "n3": 20}
+_FILE: Final = "carp.yaml"
+_FEWEST, _MOST = 2, 5
 
-_CONFIG = """\
+_CONFIG: Final = """\
 vhosts:
   - name: demo
     vhid: 42
@@ -41,31 +49,22 @@ def daemon_command(member: Member) -> list[str]:
 
 @dataclass
 class Member:
-    """One node with its daemon's files."""
+    """One node with its daemon: the configuration file, what it says, and a folder for all else."""
 
     node: Node
-    skew: int  # 1/256 s
+    config: Path
+    vhost: VhostConfig
     folder: Path
     command: Command = daemon_command
     process: Process | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.state.mkdir(parents=True)
-        password = self.folder / "password"
-        password.touch(mode=0o600)
-        password.write_text("lab-password\n", encoding="ascii")
-        text = _CONFIG.format(address=VIP, password=password, skew=self.skew)
-        self.config.write_text(text, encoding="utf-8")
 
     @property
     def name(self) -> str:
         """The node's name."""
         return self.node.name
-
-    @property
-    def config(self) -> Path:
-        """The daemon's configuration file."""
-        return self.folder / "carp.yaml"
 
     @property
     def state(self) -> Path:
@@ -109,10 +108,59 @@ class Member:
     _leaving: Process | None = field(default=None, init=False)
 
 
-def build(lan: Lan, folder: Path, command: Command = daemon_command) -> dict[str, Member]:
-    """Put three nodes and a client on the LAN and return the members, not yet started, by name."""
+def write_members(folder: Path) -> None:
+    """Write FOLDER/NODE/carp.yaml of three nodes that share `VIP`, and their password."""
+    for name, skew in _SKEWS.items():
+        (folder / name).mkdir(parents=True)
+        password = folder / name / "password"
+        password.touch(mode=0o600)
+        password.write_text("lab-password\n", encoding="ascii")
+        text = _CONFIG.format(address=VIP, password=password, skew=skew)
+        (folder / name / _FILE).write_text(text, encoding="utf-8")
+
+
+def read_members(folder: Path) -> dict[str, VhostConfig]:
+    """Return the one vhost of each FOLDER/NODE/carp.yaml, by node. Raises LabError."""
+    found = {}
+    for file in sorted(folder.glob(f"*/{_FILE}")):
+        try:
+            vhosts, _ = configfile.load(str(file), named=True)
+        except ConfigErrors as error:
+            raise LabError(str(error)) from None
+        if len(vhosts) != 1:
+            msg = f"{file}: has {len(vhosts)} vhosts; the demo shows one"
+            raise LabError(msg)
+        found[file.parent.name] = vhosts[0]
+    if not _FEWEST <= len(found) <= _MOST:
+        msg = f"{folder}: has {len(found)} NODE/{_FILE}; the demo takes {_FEWEST} to {_MOST}"
+        raise LabError(msg)
+    if len({(vhost.vhid, vhost.addresses) for vhost in found.values()}) > 1:
+        msg = f"{folder}: the nodes do not share one vhid and one list of addresses"
+        raise LabError(msg)
+    return found
+
+
+def shared_address(members: dict[str, VhostConfig]) -> str:
+    """Return the address that the client asks. Raises LabError when none is in the lab's network."""
+    vhost = next(iter(members.values()))
+    for vip in vhost.addresses:
+        if vip.ip in SUBNET:
+            return str(vip.ip)
+    shown = ", ".join(str(vip.ip) for vip in vhost.addresses)
+    msg = f"addresses: {shown}: none is in the demo's network {SUBNET}"
+    raise LabError(msg)
+
+
+def build(
+    lan: Lan, source: Path, folder: Path, vhosts: dict[str, VhostConfig], command: Command = daemon_command
+) -> dict[str, Member]:
+    """Put the nodes of SOURCE/NODE/carp.yaml and a client on the LAN; return the members, not yet started.
+
+    The first node is 10.99.0.1, and so on. What the daemons write goes to ``folder``.
+    """
     lan.add_client()
-    return {
-        name: Member(lan.add_node(name, [f"10.99.0.{number}"]), skew, folder / name, command)
-        for number, (name, skew) in enumerate(SKEWS.items(), 1)
-    }
+    members = {}
+    for number, (name, vhost) in enumerate(vhosts.items(), 1):
+        node = lan.add_node(name, [str(SUBNET[number])])
+        members[name] = Member(node, source / name / _FILE, vhost, folder / name, command)
+    return members

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from carp.lab import privilege
 from carp.lab.client import Prober
-from carp.lab.cluster import VIP, Command, build, daemon_command
+from carp.lab.cluster import (
+    VIP,
+    Command,
+    build,
+    daemon_command,
+    read_members,
+    shared_address,
+    write_members,
+)
 from carp.lab.errors import LabError
 from carp.lab.network import Lan
 from carp.lab.scenario import DURATION, Scenario
@@ -28,9 +36,9 @@ if TYPE_CHECKING:
 _DESCRIPTION = f"""\
 Show a failover in under a minute. Three nodes, a switch and a client are made of network namespaces
 on this machine; nothing outside of them is touched and nothing is left behind. The nodes run `carp daemon`
-with one configuration file each and share {VIP}; the client asks that address for an answer
-every millisecond and, by ARP, who owns it. Then the owner is killed and comes back, hands over, is stopped
-and comes back, loses its cable, and is cut off behind the switch.
+with one configuration file each and share {VIP}, or what the files of --members say; the client
+asks that address for an answer every millisecond and, by ARP, who owns it. Then the owner is killed and
+comes back, hands over, is stopped and comes back, loses its cable, and is cut off behind the switch.
 
 The closing table has, for each fault, the longest time without an answer, how many answers were lost, and
 the longest time in which two nodes owned the address, each beside its bound.
@@ -42,6 +50,7 @@ examples:
   carp demo                     watch it
   carp demo --plot demo.svg     keep a picture
   carp demo --json | jq .rows   only the figures
+  carp demo --members out       with the files that `kubectl carp render -o out` has written
 """
 
 
@@ -110,13 +119,26 @@ def timeline(
 
 
 def run(
-    folder: Path, screen: Screen, *, plot: Path | None, command: Command = daemon_command
+    folder: Path,
+    screen: Screen,
+    *,
+    plot: Path | None,
+    source: Path | None = None,
+    command: Command = daemon_command,
 ) -> dict[str, Any]:
-    """Run the story in `folder` and return its figures; raises LabError."""
+    """Run the story in `folder` and return its figures; raises LabError.
+
+    `source` holds NODE/carp.yaml of each node; without it the demo's own files are written.
+    """
+    if source is None:
+        source = folder / "etc"
+        write_members(source)
+    vhosts = read_members(source)
+    address = shared_address(vhosts)
     with Lan(prefix="carp-demo-") as lan:
-        members = build(lan, folder, command)
-        with Prober(lan.client, VIP) as prober:
-            scenario = Scenario(lan, members, prober, lambda story: screen.observe(story, prober))
+        members = build(lan, source, folder / "var", vhosts, command)
+        with Prober(lan.client, address) as prober:
+            scenario = Scenario(lan, members, address, prober, lambda story: screen.observe(story, prober))
             scenario.run()
             result = prober.stop()
             summary = result.summary
@@ -128,7 +150,8 @@ def run(
                     scenario.lanes, scenario.spans(changes, summary), scenario.events, until=scenario.now
                 )
                 plot.write_text(picture, encoding="utf-8")
-    return _figures(scenario, rows, summary.sent)
+    figures = _figures(scenario, rows, summary.sent)
+    return {"name": next(iter(vhosts.values())).name, "address": address, **figures}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,7 +161,8 @@ def main(argv: Sequence[str]) -> int:
         privilege.enter()
         with tempfile.TemporaryDirectory(prefix="carp-demo-") as folder:
             try:
-                figures = run(Path(folder), Screen(sys.stdout, quiet=options.json), plot=options.plot)
+                screen = Screen(sys.stdout, quiet=options.json)
+                figures = run(Path(folder), screen, plot=options.plot, source=options.members)
             finally:
                 if options.logs is not None:
                     _keep_logs(Path(folder), options.logs)
@@ -165,6 +189,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--json", action="store_true", help="print the figures as JSON instead of the timeline"
     )
+    result.add_argument(
+        "--members",
+        type=Path,
+        metavar="FOLDER",
+        help="take the nodes from FOLDER/NODE/carp.yaml, one vhost each; the first has 10.99.0.1, …",
+    )
     result.add_argument("--plot", type=Path, metavar="FILE.svg", help="write a picture of the timeline")
     result.add_argument("--logs", type=Path, metavar="FOLDER", help="keep each daemon's log there")
     return result
@@ -172,7 +202,6 @@ def parser() -> argparse.ArgumentParser:
 
 def _figures(scenario: Scenario, rows: Sequence[Row], sent: int) -> dict[str, Any]:
     return {
-        "address": VIP,
         "seconds": round(scenario.now, 1),
         "asked": sent,
         "events": [asdict(event) for event in scenario.events],
@@ -183,5 +212,5 @@ def _figures(scenario: Scenario, rows: Sequence[Row], sent: int) -> dict[str, An
 
 def _keep_logs(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for log in folder.glob("*/log"):
+    for log in folder.glob("var/*/log"):
         shutil.copyfile(log, target / f"{log.parent.name}{os.extsep}log")

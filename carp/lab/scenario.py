@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carp.lab.cluster import SKEWS, VIP, Member
 from carp.lab.errors import LabError
 from carp.lab.timeline import Event, Kind, Row, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from carp.core.timing import Timing
     from carp.lab.client import Prober, Result
+    from carp.lab.cluster import Member
     from carp.lab.measure import OwnerChange, Summary
     from carp.lab.network import Lan
 
@@ -25,37 +26,45 @@ DURATION = 45.0
 
 _POLL = 0.1
 _SILENT_NS = 60_000_000  # the probe reports every 50 ms
-_PATIENCE = 12.0
-_DEAD_TIME = 3.2  # dead ratio 3 x advbase 1 s + 0.2 s; the successor's skew / 256 s is added
+_PATIENCE = 9.0  # on top of the longest dead time
 _SLACK_MS = 30.0
+_NUMBERS = ("no", "one", "two", "three", "four", "five")
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a fault may cost: an outage up to the dead time or `outage_ms`, and a time with two owners."""
+    """What a fault may cost: an outage of a dead time or an advert's period, and a time with two owners."""
 
     dead_time: bool = False
-    outage_ms: float = 0.0
+    period: bool = False
     two_owners_s: float = 0.0
 
 
-# A killed or cut-off owner is replaced after the dead time, and the kernel has taken its address by then.
+# A killed or cut-off owner is replaced after the dead time; by then the kernel has taken its address, except
+# where the dead time is too short for that.
 _TIMEOUT = Bound(dead_time=True)
 # The old owner goes on answering until 100 ms after its successor's first advert, so nothing is lost.
 _PLANNED = Bound(two_owners_s=0.3)
 _QUIET = Bound()
-# Behind a dead switch port a node cannot know; healed, the first advert heard (at most 0.5 s) settles it.
-_REUNION = Bound(outage_ms=500.0, two_owners_s=0.8)
+# Behind a dead switch port a node cannot know; healed, the first advert heard settles it.
+_REUNION = Bound(period=True, two_owners_s=0.3)
 
 
 class Scenario:
     """Run the faults one after the other; `observe` is called about ten times a second meanwhile."""
 
     def __init__(
-        self, lan: Lan, members: dict[str, Member], prober: Prober, observe: Callable[[Scenario], None]
+        self,
+        lan: Lan,
+        members: dict[str, Member],
+        address: str,
+        prober: Prober,
+        observe: Callable[[Scenario], None],
     ) -> None:
         self._lan = lan
         self._members = members
+        self._address = address
+        self._patience = _PATIENCE + max(m.vhost.timing.dead_time() for m in members.values())
         self._prober = prober
         self._observe = observe
         self._start = prober.status.time_ns or time.monotonic_ns()
@@ -104,24 +113,37 @@ class Scenario:
         """Return the closing table's rows from the finished measurement."""
         figures = result.per_mark(tolerance_ms=10.0)
         return [
-            Row(
-                fault=mark.label,
-                outage_ms=summary.outage_ms,
-                lost=summary.lost,
-                two_owners_s=summary.two_owners.longest_s,
-                outage_bound_ms=self._dead_time_ms(successor) if bound.dead_time else bound.outage_ms,
-                two_owners_bound_s=bound.two_owners_s,
-            )
+            self._row(mark.label, summary, bound, self._members[successor].vhost.timing)
             for (mark, summary), (bound, successor) in zip(figures, self._bounds, strict=True)
         ]
 
+    @staticmethod
+    def _row(label: str, summary: Summary, bound: Bound, successor: Timing) -> Row:
+        outage, two_owners = 0.0, bound.two_owners_s
+        if bound.dead_time:
+            outage = successor.dead_time() * 1000 + _SLACK_MS
+            two_owners += successor.overlap_bound()
+        if bound.period:
+            outage = successor.advert_period() * 1000
+            two_owners += successor.advert_period()
+        return Row(
+            fault=label,
+            outage_ms=summary.outage_ms,
+            lost=summary.lost,
+            two_owners_s=summary.two_owners.longest_s,
+            outage_bound_ms=outage,
+            two_owners_bound_s=two_owners,
+        )
+
     def _begin(self) -> None:
-        self._tell(f"three nodes start, the client asks {VIP} every ms")
+        name = next(iter(self._members.values())).vhost.name
+        count = _NUMBERS[len(self._members)]
+        self._tell(f"{count} nodes start, {name} is {self._address}; the client asks it every ms")
         for member in self._members.values():
             member.start()
             self._lane(member.name, Kind.READY)
         self._settle(None)
-        self._tell(f"{self._owner().name} owns {VIP}")
+        self._tell(f"{self._owner().name} owns {self._address}")
         self._linger(2.0)
 
     def _kill(self, owner: Member) -> None:
@@ -176,7 +198,7 @@ class Scenario:
         successor = self._owner()
         self._bounds.append((bound, successor.name))
         if owner is not None:
-            self._tell(f"{successor.name} owns {VIP}")
+            self._tell(f"{successor.name} owns {self._address}")
         self._linger(1.3)
 
     def _settle(self, unlike: Member | None) -> None:
@@ -189,10 +211,10 @@ class Scenario:
             return answering and len(status.owners) == 1 and old not in status.owners
 
         wanted = f"one node other than {unlike.name}" if unlike else "one node"
-        self._until(settled, f"{VIP} is not owned by {wanted} after {_PATIENCE:.0f} s")
+        self._until(settled, f"{self._address} is not owned by {wanted} after {self._patience:.0f} s")
 
     def _until(self, condition: Callable[[], bool], problem: str) -> None:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + self._patience
         while not condition():
             if time.monotonic() > end:
                 owners = sorted(self._names.get(mac, mac) for mac in self._prober.status.owners)
@@ -218,7 +240,8 @@ class Scenario:
         owners = self._prober.status.owners
         names = [self._names[mac] for mac in owners if mac in self._names]
         if len(names) != 1:
-            msg = f"{VIP} is owned by {', '.join(sorted(owners)) or 'nobody'} instead of one of the nodes"
+            found = ", ".join(sorted(owners)) or "nobody"
+            msg = f"{self._address} is owned by {found} instead of one of the nodes"
             raise LabError(msg)
         return self._members[names[0]]
 
@@ -248,7 +271,3 @@ class Scenario:
 
     def _seconds(self, time_ns: int) -> float:
         return max(0.0, (time_ns - self._start) / 1e9)
-
-    @staticmethod
-    def _dead_time_ms(successor: str) -> float:
-        return (_DEAD_TIME + SKEWS[successor] / 256) * 1000 + _SLACK_MS

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import part_cluster
 import part_cut
 import part_daemon
 import part_footprint
@@ -51,6 +52,7 @@ PARTS = {
     "fast": (_fast, "an interval of 100 ms: outage, and 200 addresses at once"),
     "micro": (part_micro.run, "microseconds per step of one advert"),
     "daemon": (part_daemon.run, "carpd: time and cost of operations on the control socket"),
+    "cluster": (part_cluster.run, "Kubernetes: apply to first answer; API server, controller, agents killed"),
 }
 
 

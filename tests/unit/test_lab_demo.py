@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from carp.lab import demo, privilege
 from carp.lab.errors import LabError
 from carp.lab.timeline import Event
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,3 +81,13 @@ def test_live_screen_redraws_in_place() -> None:
     screen.close(["one", "two"])
     screen.close(["three"])
     assert "one\x1b[K\ntwo\x1b[K\n\x1b[J\x1b[2Fthree\x1b[K\n\x1b[J" == stream.getvalue()
+
+
+def test_folder_without_members(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder with nothing to show is one line and exit code 2, before any namespace is made."""
+    monkeypatch.setattr(privilege, "enter", lambda: None)
+    assert 2 == demo.main(["--members", str(tmp_path)])
+    expected = f"carp demo: {tmp_path}: has 0 NODE/carp.yaml; the demo takes 2 to 5\n"
+    assert expected == capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""`kubectl carp`: what people type."""
