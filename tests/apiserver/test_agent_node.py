@@ -105,11 +105,13 @@ def test_nothing_to_say(pair: Pair) -> None:
     before = pair.world.get("n1")["metadata"]["resourceVersion"]
     process = f"/proc/{pair.agent.running.pid}"
     ticks = _ticks(process)
-    idle(10.0)
+    idle(15.0)
     assert before == pair.world.get("n1")["metadata"]["resourceVersion"]
     rss = int(Path(process, "statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
-    assert rss < 60, f"{rss} MiB"
-    assert (_ticks(process) - ticks) / os.sysconf("SC_CLK_TCK") / 10 < 0.005
+    used = (_ticks(process) - ticks) / os.sysconf("SC_CLK_TCK") / 15.0
+    print(f"agent: {rss:.1f} MiB, {100 * used:.2f} % of a core")
+    assert rss < 60
+    assert used <= 0.002
 
 
 def _ticks(process: str) -> int:
@@ -312,7 +314,7 @@ def test_stop(pair: Pair) -> None:
     pair.agent.signal(signal.SIGTERM)
     idle(0.3)
     assert pair.agent.running.poll() is None
-    assert 0 == pair.carpd.term()
+    assert 0 == pair.carpd.term(), pair.carpd.text
     assert 0 == pair.agent.running.wait(5)
     assert ("INIT", "CarpdStopped") == (pair.world.state("n1"), pair.world.condition("n1", "Ready"))
     assert 0 == pair.world.status("n1")["masters"]

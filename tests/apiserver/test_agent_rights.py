@@ -99,6 +99,7 @@ def test_policy_alone(world: World, agent: ApiClient) -> None:
         assert only in refusal(lambda: agent.patch(f"{NODES}/n1", {"spec": {"vhosts": []}}))
         assert only in refusal(lambda: agent.delete(f"{NODES}/n1"))
         assert OTHER in refusal(lambda: agent.patch(f"{NODES}/n2/status", STATUS))
+        assert "may not write CarpNode ''" in refusal(lambda: agent.delete(NODES))
     finally:
         world.plane.kubectl("delete", "clusterrolebinding", "too-much")
 
@@ -149,7 +150,7 @@ def test_secrets(world: World, agent: ApiClient) -> None:
 
 
 def test_our_client(world: World) -> None:
-    """Our own client shows the policy's words in one line, and tells a missing object from a forbidden one."""
+    """Our own client shows the policy's words in one line, and tells missing from forbidden."""
     token = world.token("n1")
     plane = world.plane
     access = Access((f"https://{plane.node.address}:{PORT}",), lambda: token, authority=str(plane.ca))

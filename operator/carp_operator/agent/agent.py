@@ -13,7 +13,7 @@ from carp_operator.agent.carpd import Carpd
 from carp_operator.agent.following import Following
 from carp_operator.agent.metrics import Tally
 from carp_operator.agent.pages import Pages
-from carp_operator.agent.report import differs, status
+from carp_operator.agent.report import differs, status, urgent
 from carp_operator.agent.settling import Settling
 from carp_operator.agent.troubles import Troubles
 from carp_operator.agent.view import View
@@ -33,6 +33,8 @@ log: Final = logging.getLogger("carp.agent")
 MANAGER: Final = "carp-agent"
 GRACE: Final = 2.0
 """s for which carpd may be away before that is written: one that crashed is back in a tenth."""
+CHATTER: Final = 30.0
+"""s between writes that tell of foreign speakers only: anybody on the segment can make them up."""
 LAST_WRITE: Final = 2.0
 """s that the last write may take."""
 T = TypeVar("T")
@@ -89,6 +91,7 @@ class Agent:
         self._previous: Object = {}
         """The status that stands on the server, as far as we know."""
         self._uid = ""
+        self._written_at = 0.0
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._carpd = Carpd(options.socket, on_message=self._told, on_loss=self._lost)
@@ -121,6 +124,7 @@ class Agent:
     async def run(self) -> None:
         """Run until `stop`. Raises ConfigError and OSError when the pages cannot be served."""
         self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(0.0, self._writer.poke)
         pages = Pages(self._tally.text, lambda: self._view.unready(time.monotonic()))
         if self._options.metrics:
             await pages.start(self._options.metrics)
@@ -202,14 +206,24 @@ class Agent:
         node, view = self._settling.node, self._view
         if node is None or self._settling.pending:
             return None
-        if not (view.connected or view.stopped or self._stopping.is_set()):
-            wait = view.lost_at + GRACE - time.monotonic()
-            if wait > 0:
-                self._loop.call_later(wait, self._writer.poke)
-                return None
+        away = not (view.connected or view.stopped or self._stopping.is_set())
+        if away and self._waits_until(view.lost_at + GRACE):
+            return None
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         found = status(node, self._previous, view, self._settling.verdict, now)
-        return found if differs(found, self._previous) else None
+        if not differs(found, self._previous):
+            return None
+        if not urgent(found, self._previous) and self._waits_until(self._written_at + CHATTER):
+            return None
+        return found
+
+    def _waits_until(self, moment: float) -> bool:
+        """Whether a moment is still to come; then we are poked."""
+        wait = moment - time.monotonic()
+        if wait > 0:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(wait, self._writer.poke)
+        return wait > 0
 
     async def _send(self, found: dict[str, Any]) -> None:
         name = self._options.node
@@ -218,4 +232,4 @@ class Agent:
                 CARP_NODES, name, {"status": found}, subresource="status", manager=MANAGER
             )
         )
-        self._previous = found
+        self._previous, self._written_at = found, time.monotonic()

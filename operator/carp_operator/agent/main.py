@@ -44,11 +44,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         given = _parser().parse_args(words)
         options = _options(given)
-        logs.setup(json=given.log_format == "json", debug=False, facility=None, daemon=False)
         clients = _clients(given)
     except CarpError as error:
         sys.stderr.write(f"carp-agent: {error}\n")
         return 2
+    logs.setup(json=given.log_format == "json", debug=False, facility=None, daemon=False)
     try:
         asyncio.run(_run(options, *clients))
     except (CarpError, OSError) as error:

@@ -76,6 +76,11 @@ def differs(status: Object, previous: Object) -> bool:
     return _weighty(status) != _weighty(previous) or _grown(status, previous)
 
 
+def urgent(status: Object, previous: Object) -> bool:
+    """Whether more has changed than who else is heard."""
+    return differs({**status, "foreign": []}, {**previous, "foreign": []})
+
+
 def _weighty(status: Object) -> dict[str, Any]:
     """Return a status without what changes all the time."""
     rest = {key: value for key, value in status.items() if key not in ("lastWrite", "vhosts")}

@@ -98,6 +98,9 @@ SPEC: Final = Object(
             items=Object(fields=VHOST, required=("name",)),
             most=MAX_VHOSTS,
         ),
+        "uninstall": Flag(
+            description="true, with no vhosts: give all up and delete what is stored on the node."
+        ),
     },
 )
 

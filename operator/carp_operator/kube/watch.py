@@ -207,7 +207,9 @@ class Watcher:
             failure = self._attempt()
             if failure is not None:
                 news, pause = self._logic.failed(failure, random.random())  # noqa: S311
-                with contextlib.suppress(Exception):  # who fails to hear of a loss is told everything after it
+                with contextlib.suppress(
+                    Exception
+                ):  # who fails to hear of a loss is told everything after it
                     self._tell(news)
                 self._stopped.wait(pause)
 

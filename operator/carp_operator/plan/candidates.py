@@ -43,7 +43,7 @@ class Finder:
     def find(self, spec: VipSpec, addresses: Sequence[Vip]) -> Candidates:
         """Return who may hold these addresses."""
         homes = self._facts.homes(addresses)
-        key = (spec.node_selector, spec.interface, homes or tuple(addresses))
+        key = (spec.node_selector, spec.interface, homes, () if homes else tuple(addresses))
         known = self._known.get(key)
         if known is None:
             known, before = self._search(spec, homes, addresses), self._before.pop(key, None)

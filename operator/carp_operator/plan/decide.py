@@ -128,7 +128,7 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
     ]
     ghosts = sorted(case.lost.union(unsure))
     step = advance(common.target(case.key.current), [*known, *new], ghosts)
-    places = {n: case.candidates.places.get(n) or _told_place(by_node.get(n)) for n in membership.all}
+    places = {n: case.candidates.places.get(n) or by_node[n].interface for n in membership.all}
     master = claims(case.views, facts, now).master
     moved = judge(vip, membership.members, case.views, master.node if master else "", now)
     made = entries(common, places, step.contexts, membership.all, facts, moved.demote)
@@ -140,10 +140,6 @@ def _never_held(case: Case) -> bool:
     status = case.vip.status
     masters = any(v.state is not None and v.state.state == "MASTER" for v in case.views)
     return not status.get("transitions") and not status.get("master") and not masters
-
-
-def _told_place(view: View | None) -> str:
-    return str(view.told.get("interface", {}).get("name", "")) if view is not None and view.told else ""
 
 
 def _nobody(candidates: Candidates, membership: Membership) -> Problem:

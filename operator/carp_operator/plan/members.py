@@ -36,6 +36,13 @@ class View:
     state: VhostState | None
 
     @property
+    def interface(self) -> str:
+        """Where it was told to take part, or says that it does."""
+        if self.told is not None:
+            return str(self.told.get("interface", {}).get("name", ""))
+        return self.state.interface if self.state is not None else ""
+
+    @property
     def takes_part(self) -> bool:
         """Whether it could hold the address now."""
         return self.confirmed and self.state is not None and self.state.state in ("BACKUP", "MASTER")
@@ -130,10 +137,10 @@ class Placement:
         if name in candidates.places:
             return True
         node = self._facts.nodes[name]
-        told = next((v.told for v in views if v.node == name), None)
-        lost = told is None or all(link.name != _interface(told) for link in node.links)
+        interface = next((v.interface for v in views if v.node == name), "")
+        there = any(link.name == interface for link in node.links)
         selector = vip.spec.node_selector if vip.spec else None
-        return not excluded_by(node, selector) and (lost or not node.reported)
+        return bool(interface) and not there and not excluded_by(node, selector)
 
     def _weights(self, vip: VirtualIP, names: Collection[str]) -> dict[str, int]:
         preferences = vip.spec.node_preferences if vip.spec else ()
@@ -185,7 +192,3 @@ class Placement:
             elif not ready:
                 kept.append((name, "goes when another member is ready"))
         return tuple(kept)
-
-
-def _interface(told: Mapping[str, Any]) -> str:
-    return str(told.get("interface", {}).get("name", ""))

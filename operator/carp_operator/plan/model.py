@@ -40,8 +40,8 @@ class Snapshot:
     replace_after: float = 300.0
     """s that a node may be NotReady before another takes its membership."""
     interfaces: str = ""
-    """Names or patterns, with commas, of the interfaces that count where a CarpNode's annotation says nothing;
-    empty: all."""
+    """Names or patterns, with commas, of the interfaces that count where no annotation says which.
+    """
 
 
 @dataclass(frozen=True, slots=True)

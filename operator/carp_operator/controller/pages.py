@@ -1,0 +1,107 @@
+"""``/healthz``, ``/readyz`` and ``/metrics`` over HTTP, in a thread."""
+
+from __future__ import annotations
+
+import http
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from carp.core.errors import ConfigError
+from carp.daemon.registry import CONTENT_TYPE
+from carp.daemon.scrape import parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PATIENCE: Final = 5.0
+"""s for a request."""
+MOST: Final = 16
+"""Connections at a time; further ones are closed at once."""
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Page(NamedTuple):
+    """One answer; not ``good`` is answered by 503."""
+
+    good: bool
+    text: str
+
+
+class Pages:
+    """A small HTTP server."""
+
+    def __init__(self, address: str, pages: Mapping[str, Callable[[], Page]]) -> None:
+        """Listen. Raises ConfigError for what is no address, OSError where it cannot be used."""
+        endpoint = parse_address(address)
+        if endpoint.path:
+            raise ConfigError("metrics", address, "is no ADDRESS:PORT or [IPV6]:PORT, which probes need")
+        family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+        self._server = _server(family, (endpoint.host, endpoint.port), pages)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="pages", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _server(
+    family: socket.AddressFamily, place: tuple[str, int], pages: Mapping[str, Callable[[], Page]]
+) -> ThreadingHTTPServer:
+    slots = threading.BoundedSemaphore(MOST)
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = PATIENCE
+        server_version, sys_version = "carp-controller", ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            page = pages.get(path)
+            if page is None:
+                self._say(http.HTTPStatus.NOT_FOUND, f"only {', '.join(pages)}\n")
+                return
+            found = page()
+            status = http.HTTPStatus.OK if found.good else http.HTTPStatus.SERVICE_UNAVAILABLE
+            self._say(status, found.text, CONTENT_TYPE if path == "/metrics" else _TEXT)
+
+        do_HEAD = do_GET  # noqa: N815 (a name of http.server)
+
+        def _say(self, status: http.HTTPStatus, text: str, kind: str = _TEXT) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    class Server(ThreadingHTTPServer):
+        address_family = family
+        daemon_threads = True
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if not slots.acquire(blocking=False):
+                self.shutdown_request(request)
+                return
+            super().process_request(request, client_address)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                slots.release()
+
+        def handle_error(self, *_: object) -> None:
+            return  # a client that went away
+
+    return Server(place, Handler)

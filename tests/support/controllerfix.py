@@ -1,0 +1,257 @@
+"""The real controller beside a real control plane, and agents that only write what real ones would."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apiclient import ApiError
+from carp_operator.api import crd
+from tree import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from apiclient import Object
+    from controlplane import ControlPlane
+
+NAMESPACE = "carp-system"
+API = "/apis/carp.vip/v1alpha1"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+_SINCE = "2026-01-01T00:00:00Z"
+
+
+class Agents:
+    """Answers for the agents of all nodes: each has one interface, and takes what it is told at once."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.deaf: set[str] = set()
+        """Nodes that answer nothing."""
+        self.masters: dict[str, str] = {}
+
+    def address(self, node: str) -> str:
+        """Return a node's own address; nodes are named n1 …"""
+        number = int(node[1:])
+        return f"10.1.{number // 250}.{number % 250 + 1}"
+
+    def answer(self) -> None:
+        """Report for each CarpNode whose settings have changed since the last report."""
+        for item in self.plane.admin.get(f"{API}/carpnodes")["items"]:
+            name, status = item["metadata"]["name"], item.get("status", {})
+            mark = item["metadata"]["uid"], item["metadata"]["generation"]
+            if name not in self.deaf and mark != (
+                status.get("observedUID"),
+                status.get("observedGeneration"),
+            ):
+                self.report(item)
+
+    def report(self, item: Object) -> None:
+        """Write the status of one CarpNode as its agent would."""
+        meta = item["metadata"]
+        link = {"name": "eth0", "mac": "02:00:00:00:00:01", "mtu": 1500, "carrier": True}
+        vhosts = [self._state(meta["name"], v) for v in item["spec"].get("vhosts", ())]
+        status = {
+            "observedUID": meta["uid"],
+            "observedGeneration": meta["generation"],
+            "agentVersion": "0",
+            "carpdVersion": "0",
+            "lastWrite": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "interfaces": [{**link, "addresses": [f"{self.address(meta['name'])}/16"]}],
+            "vhosts": vhosts,
+            "foreign": [],
+            "conditions": [],
+        }
+        self.plane.admin.patch(f"{API}/carpnodes/{meta['name']}/status", {"status": status})
+
+    def _state(self, node: str, entry: Object) -> Object:
+        master = self.masters.setdefault(entry["name"], node)
+        return {
+            "name": entry["name"],
+            "state": "MASTER" if master == node else "BACKUP",
+            "since": _SINCE,
+            "transitions": 1,
+            "interface": entry["interface"]["name"],
+            "advbase": entry["advbase"],
+            "advskew": entry["advskew"],
+        }
+
+
+class Setup:
+    """What the tests of the controller stand on."""
+
+    def __init__(self, plane: ControlPlane, folder: Path) -> None:
+        """Install CRDs, the namespace and the roles."""
+        self.plane, self.folder = plane, folder
+        self.agents = Agents(plane)
+        plane.kubectl("create", "namespace", NAMESPACE)
+        self.install()
+        plane.kubectl("apply", "-f", str(ROOT / "deploy" / "rbac" / "controller.yaml"))
+
+    def install(self) -> None:
+        """Apply the CRDs and wait until they are served."""
+        for kind in crd.KINDS:
+            definition = crd.definition(kind)
+            self.plane.kubectl(
+                "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition)
+            )
+        for kind in crd.KINDS:
+            name = f"crd/{kind.plural}.{crd.GROUP}"
+            self.plane.kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
+
+    def nodes(self, count: int) -> list[str]:
+        """Register Nodes n1 … and return their names."""
+        names = [f"n{index + 1}" for index in range(count)]
+        for name in names:
+            self.plane.add_node(name, self.agents.address(name))
+        return names
+
+    @contextmanager
+    def controller(self, *options: str, port: int = 9107) -> Iterator[Controller]:
+        """Run a controller with its own account's token."""
+        config = self.plane.kubeconfig(token=self.plane.token(NAMESPACE, "carp-controller"))
+        made = Controller(self.plane, self.folder / f"controller-{time.monotonic_ns()}.log", port)
+        made.start(config, options)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+    def apply(self, name: str, *addresses: str, **spec: Any) -> Object:
+        """Apply a VirtualIP."""
+        body = {"apiVersion": f"{crd.GROUP}/{crd.VERSION}", "kind": "VirtualIP", "metadata": {"name": name}}
+        given = {"addresses": list(addresses)} if addresses else {}
+        return self.plane.admin.apply(
+            f"{API}/virtualips/{name}", {**body, "spec": {**given, **spec}}, "test", force=True
+        )
+
+    def vip(self, name: str) -> Object:
+        """Return a VirtualIP."""
+        return self.plane.admin.get(f"{API}/virtualips/{name}")
+
+    def condition(self, name: str, kind: str = "Ready") -> tuple[str, str, str]:
+        """Return a condition: status, reason, message."""
+        for each in self.vip(name).get("status", {}).get("conditions", ()):
+            if each["type"] == kind:
+                return each["status"], each["reason"], each["message"]
+        return "", "", ""
+
+    def carp_nodes(self) -> dict[str, Object]:
+        """Return the CarpNodes by name."""
+        return {i["metadata"]["name"]: i for i in self.plane.admin.get(f"{API}/carpnodes")["items"]}
+
+    def entries(self, vip: str) -> dict[str, Object]:
+        """Return what each node is told of a VirtualIP."""
+        told = {name: item["spec"].get("vhosts", ()) for name, item in self.carp_nodes().items()}
+        return {name: v for name, vhosts in told.items() for v in vhosts if v["name"] == vip}
+
+    def secret(self, name: str) -> dict[str, str]:
+        """Return the decoded values of a Secret of the release; empty where there is none."""
+        if not self.plane.admin.exists(f"{SECRETS}/{name}"):
+            return {}
+        data = self.plane.admin.get(f"{SECRETS}/{name}").get("data", {})
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def put_secret(self, name: str, **values: str) -> None:
+        """Make or replace a Secret of the release."""
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        self.plane.admin.apply(f"{SECRETS}/{name}", body, "test", force=True)
+
+    def events(self, reason: str) -> list[Object]:
+        """Return the Events with a reason."""
+        found = self.plane.admin.get("/api/v1/namespaces/default/events")["items"]
+        return [item for item in found if item["reason"] == reason]
+
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 15.0) -> float:
+        """Let the agents answer until a condition holds; return how long that took."""
+        began = time.monotonic()
+        while True:
+            # Servers that have just begun to serve a kind, and those that are away, refuse for a while.
+            with contextlib.suppress(OSError, ApiError):
+                self.agents.answer()
+            with contextlib.suppress(OSError, ApiError):
+                if condition():
+                    return time.monotonic() - began
+            assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
+            time.sleep(0.02)
+
+    def quiet(self, controller: Controller) -> None:
+        """Wait until nothing is left to do."""
+        self.until(lambda: controller.page("/readyz")[0] == 200, "ready")
+        self.until(lambda: "writes waiting: 0" in controller.page("/readyz")[1], "nothing waits")
+
+
+class Controller:
+    """A process of the controller."""
+
+    def __init__(self, plane: ControlPlane, log: Path, port: int) -> None:
+        self.plane, self.log, self.port = plane, log, port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, config: Path, options: Sequence[str]) -> None:
+        """Start it in the control plane's namespace."""
+        words = ["--namespace", NAMESPACE, "--kubeconfig", str(config)]
+        words += ["--metrics", f"127.0.0.1:{self.port}", *options]
+        paths = [str(ROOT), str(ROOT / "operator")]
+        with self.log.open("ab") as log:
+            self.process = self.plane.node.popen(
+                [sys.executable, "-m", "carp_operator.controller", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Return status and text of a page; 0 where it does not answer."""
+
+        def ask() -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, error.read().decode()
+            except OSError as error:
+                return 0, str(error)
+
+        return self.plane.node.run_in(ask)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples with these labels."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        lines = [
+            li for li in self.page("/metrics")[1].splitlines() if li.startswith((f"{name}{{", f"{name} "))
+        ]
+        return sum(float(li.rpartition(" ")[2]) for li in lines if all(w in li for w in wanted))
+
+    def rss(self) -> float:
+        """Return the resident memory in MiB."""
+        assert self.process is not None
+        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def stop(self) -> float:
+        """Ask it to end; return how long that took."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.process.terminate()
+        self.process.wait(10)
+        return time.monotonic() - began
+
+    def text(self) -> str:
+        """Return what it has logged."""
+        return self.log.read_text(encoding="utf-8")

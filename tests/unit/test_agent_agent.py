@@ -1,0 +1,167 @@
+"""The whole agent between a fake API server and a fake carpd."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carp_operator.agent import agent as module
+from carp_operator.agent.agent import Agent, Options, in_thread
+from fakeapi import Asked, FakeApi, Reply, listing, thing
+from fakecarpd import FakeCarpd, answer, vhost
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+SPEC = {"cluster": "c", "vhosts": [{"name": "web", "passwordRef": "web.1"}]}
+NODE = thing("n1", 5, spec=SPEC)
+NODE["metadata"] |= {"uid": "u", "generation": 7}
+SECRET = thing("carp-keys", 5, data={"web.1": base64.b64encode(b"love").decode()})
+
+
+def carpd(request: dict[str, Any]) -> Any:
+    """Answer as a carpd that takes everything."""
+    if request["op"] == "watch":
+        return {"event": "snapshot", **answer(vhost(source="socket"))}
+    if request["op"] == "apply":
+        return {"outcomes": [], "kept": {}, "persisted": True, "problem": ""}
+    return answer()["daemon"]
+
+
+class World:
+    """An API server that has these objects, and what was written to it."""
+
+    def __init__(self, *nodes: dict[str, Any], secrets: tuple[dict[str, Any], ...] = (SECRET,)) -> None:
+        self.lists = {"carpnodes": nodes, "secrets": secrets}
+        self.written: list[dict[str, Any]] = []
+
+    def answer(self, asked: Asked) -> Reply:
+        """Answer one request."""
+        if asked.method == "PATCH":
+            assert "/apis/carp.vip/v1alpha1/carpnodes/n1/status" == asked.path
+            self.written.append(asked.body["status"])
+            return Reply(body={})
+        if "watch" in asked.query:
+            return Reply(chunks=[], hang=True)
+        return Reply(body=listing(5, *self.lists[asked.path.rpartition("/")[2]]))
+
+
+def tell(path: Path, world: World, story: Callable[[Agent, FakeCarpd], Awaitable[None]]) -> FakeApi:
+    """Run a story beside an agent that is told to stop at its end."""
+
+    async def run() -> None:
+        agent = Agent(Options("n1", "ns", str(path), stay=0.1), api.client(), api.client())
+        task = asyncio.ensure_future(agent.run())
+        async with asyncio.timeout(10):
+            await story(agent, fake)
+            agent.stop()
+            await task
+
+    with FakeApi(world.answer) as api, FakeCarpd(path, carpd) as fake:
+        asyncio.run(run())
+    return api
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition."""
+    while not condition():  # noqa: ASYNC110 (what is waited for sets no event)
+        await asyncio.sleep(0.005)
+
+
+def test_whole_way(tmp_path: Path) -> None:
+    """The spec goes to carpd with its password, the outcome into the status; each watch is of one object."""
+    world = World(NODE)
+
+    async def story(_agent: Agent, fake: FakeCarpd) -> None:
+        await until(lambda: world.written)
+        (applied,) = [request for request in fake.requests if request["op"] == "apply"]
+        assert ("u", 7, "c", [{"name": "web", "password": "love"}]) == tuple(
+            applied[key] for key in ("uid", "generation", "cluster", "vhosts")
+        )
+
+    api = tell(tmp_path / "s", world, story)
+    (status,) = world.written
+    assert ("u", 7, 1) == tuple(status[key] for key in ("observedUID", "observedGeneration", "masters"))
+    assert {"True"} == {condition["status"] for condition in status["conditions"]}
+    selectors = {(each.path, each.query["fieldSelector"]) for each in api.asked if each.method == "GET"}
+    assert {
+        ("/apis/carp.vip/v1alpha1/carpnodes", "metadata.name=n1"),
+        ("/api/v1/namespaces/ns/secrets", "metadata.name=carp-keys"),
+    } == selectors
+
+
+@pytest.mark.parametrize("world", [World(), World(thing("n2", 1)), World(NODE, secrets=())])
+def test_nothing_certain(tmp_path: Path, world: World) -> None:
+    """Without the object, or the Secret that it needs, carpd is told nothing."""
+
+    async def story(agent: Agent, fake: FakeCarpd) -> None:
+        settling, said = agent._settling, agent._troubles._now
+        await until(lambda: agent._view.connected and settling._looked)
+        await until(lambda: settling.node or "CarpNode n1" in said)
+        await asyncio.sleep(0.05)
+        assert {"watch"} == {request["op"] for request in fake.requests}
+
+    tell(tmp_path / "s", world, story)
+
+
+def test_carpd_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That carpd is away is written only after some time, and as the only thing that has changed."""
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    stored = {"observedUID": "u", "observedGeneration": 6, "vhosts": [{"name": "web", "state": "MASTER"}]}
+    world = World({**NODE, "status": stored})
+
+    async def run() -> None:
+        with FakeApi(world.answer) as api:
+            agent = Agent(Options("n1", "ns", str(tmp_path / "none")), api.client(), api.client())
+            task = asyncio.ensure_future(agent.run())
+            began = asyncio.get_running_loop().time()
+            async with asyncio.timeout(10):
+                await until(lambda: world.written)
+                assert asyncio.get_running_loop().time() - began >= 0.3
+                agent.stop()
+                await task
+
+    asyncio.run(run())
+    (status,) = world.written
+    assert stored == {key: status[key] for key in stored}
+    assert {"CarpdUnreachable"} == {condition["reason"] for condition in status["conditions"]}
+
+
+def test_chatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Foreign speakers that come and go are written now and then only, and then the newest."""
+    monkeypatch.setattr(module, "CHATTER", 0.5)
+    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
+    world = World(NODE)
+
+    async def story(agent: Agent, _fake: FakeCarpd) -> None:
+        await until(lambda: world.written)
+        for number in range(1, 20):
+            speaker = {"protocol": "vrrp", "id": number, "source": "10.1.1.9", "mac": None}
+            heard = [{"interface": "eth0", "foreign": [speaker]}]
+            agent._told({"event": "changes", "vhosts": [], "gone": [], "interfaces": heard})
+            await asyncio.sleep(0.01)
+        await until(lambda: len(world.written) == 2)
+
+    tell(tmp_path / "s", world, story)
+    assert [[], [19]] == [[each["id"] for each in status["foreign"]] for status in world.written]
+
+
+def test_in_thread() -> None:
+    """Blocking work has its result or its error; what nobody waits for any more disturbs nobody."""
+
+    async def run() -> None:
+        assert 3 == await in_thread(lambda: 3)
+        with pytest.raises(ZeroDivisionError):
+            await in_thread(lambda: 1 // 0)
+        task = asyncio.ensure_future(in_thread(lambda: 4))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.02)
+
+    asyncio.run(run())
