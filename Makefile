@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim chaos clean
+.PHONY: help setup demo demo-cluster test check bench sim chaos clean
 
 RUNTIME := .venv/.ready-runtime
 TESTING := .venv/.ready-test
@@ -8,7 +8,7 @@ BIN := .venv/bin
 DEMO_NODES := n1=10.99.0.1/24 n2=10.99.0.2/24 n3=10.99.0.3/24
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 $(RUNTIME): $(LOCKED)
 	@tools/setup runtime
@@ -27,7 +27,10 @@ demo: $(RUNTIME) ## show failovers of deploy/examples/demo.yaml on a LAN inside 
 		--password-file "$$folder/{vip}.pass" -o "$$folder" && \
 	$(BIN)/carp demo --members "$$folder" $(ARGS)
 
-test: check ## check, build the control plane once, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
+demo-cluster: $(TESTING) ## the same on a real kube-apiserver; ARGS="--keep" leaves it running
+	@PYTHONPATH=tests/support $(BIN)/python tools/demo_cluster.py $(ARGS)
+
+test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
 	@echo "control plane: $$(tools/assets)"
 	@echo "pytest"
 	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
