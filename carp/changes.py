@@ -49,6 +49,7 @@ class Changes:
         self._owners: dict[str, str] = {}
         self._leaving: dict[str, VhostConfig | None] = {}
         """Vhosts that are being handed over, and what comes in their place."""
+        self._left = asyncio.Event()
 
     def owner(self, name: str) -> str:
         """Return the source that a vhost belongs to."""
@@ -151,10 +152,22 @@ class Changes:
                 self._engine.restore(slot)
             return
         successor = self._leaving.pop(name)
+        self._left.set()
         old = self._engine.slots[name]
         self._engine.forget(old)
         if successor is not None:
             self._succeed(old, successor)
+
+    async def quiet(self, patience: float) -> bool:
+        """Wait until nothing is being handed over, at most ``patience`` s; whether that is so."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._leaving:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _succeed(self, old: Slot, successor: VhostConfig) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
 from carp.core.backup import Backup
-from carp.core.config import held_difference
+from carp.core.config import SealMode, held_difference
 from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
 from carp.core.leaving import Purpose
@@ -22,6 +22,7 @@ from carp.core.others import Others
 from carp.core.seal import Seal
 from carp.core.signer import Signer
 from carp.core.snapshot import Snapshot, take
+from carp.core.teaching import FRESH, Teacher
 from carp.core.ties import FOREIGN_JITTER, Ties, Verdict
 from carp.core.timing import MAX_DEMOTION, demoted_skew
 from carp.core.transitions import Cause, State, next_state
@@ -37,11 +38,8 @@ if TYPE_CHECKING:
     from carp.core.wire import Advert
 
 NEVER: Final = float("inf")
-TEACH_EVERY: Final = 1.0
 FAILED_CLAIM_HOLD: Final = 10
 """Dead times without preempting after a takeover that the kernel refused."""
-FRESH: Final = 0.05
-"""s for which the last advert of a loser still says something."""
 
 
 class Vhost:
@@ -71,7 +69,7 @@ class Vhost:
         self.backup: Backup | None = None
         self.master: Master | None = None
         self._ties = Ties()
-        self._teach_at = 0.0
+        self._teacher = Teacher()
 
     @property
     def demotion(self) -> int:
@@ -244,6 +242,7 @@ class Vhost:
             )
         if not was_master:
             return (changed,)
+        self._teacher.let_go(cause)
         release = (ev.Release(self.config.addresses),) if self.config.manage else ()
         stops = leaving is not None and leaving.purpose is Purpose.STOP
         return (changed, *release, ev.Script(up=False), *(self._stop(now, release=True) if stops else ()))
@@ -255,27 +254,21 @@ class Vhost:
             return self._drop(DropReason.INACTIVE)
         verdict = self.signer.judge(advert, source, self.sources)
         if isinstance(verdict, DropReason):
-            teach = verdict is DropReason.REPLAY and self.listening and now >= self._teach_at
-            return (*self._drop(verdict), *(self._teach(now) if teach else ()))
+            teach = verdict is DropReason.REPLAY and self.listening
+            return (*self._drop(verdict), *(self._teacher.refused(now) if teach else ()))
         if source.version == 4:
             self._ties.heard_v4()
         if self.master is not None:
             return self._hear_as_master(self.master, advert, source, now, sealed=verdict.sealed)
         if self.backup is not None:
             self._hear_as_backup(self.backup, advert, source, now, sealed=verdict.sealed)
+            if not advert.is_bow_out:
+                return self._teacher.heard(now, sealed_only=self.config.seal is SealMode.SEALED)
         return ()
 
     def _drop(self, reason: DropReason) -> Sequence[Effect]:
         self.drops[reason] += 1
         return (ev.Dropped(reason),)
-
-    def _teach(self, now: float) -> Sequence[Effect]:
-        """Tell a master whose seal lags behind what we know: it answers a bow-out, sealed later than that.
-
-        Without it a clock that was ahead would lock us out: we would neither believe the master nor claim.
-        """
-        self._teach_at = now + TEACH_EVERY
-        return (ev.Send(bow_out=True, until=now + FRESH),)
 
     def _hear_as_backup(
         self, backup: Backup, advert: Advert, source: Address, now: float, *, sealed: bool
@@ -304,7 +297,7 @@ class Vhost:
                 master.leaving.answer(now, advert.counter >> 32 if sealed else None)
             return ()
         if advert.is_bow_out:
-            return master.advertise(now, self.lapses_at)
+            return master.reassert(now, self.lapses_at)
         standing = compare(self.header(), advert)
         if standing is Standing.WORSE:
             return master.reassert(now, self.lapses_at)

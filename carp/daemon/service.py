@@ -40,6 +40,8 @@ log: Final = logging.getLogger("carp.daemon")
 FILE: Final = "file"
 SOCKET: Final = "socket"
 MAINTENANCE_DEMOTION: Final = 240
+RELEASE: Final = 8.0
+"""s that a handover may take before everything is deleted; whoever asked for that waits longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,22 +261,26 @@ class Service(Process):
         if not (isinstance(uid, str) and isinstance(generation, int) and isinstance(cluster, str)):
             msg = "uid, generation and cluster: which object these settings come from is required"
             raise RequestError(msg)
+        restored, forget = (request.get(key) is True for key in ("restored", "forget"))
+        if forget and request["vhosts"]:
+            msg = "forget: goes with an empty list of vhosts"
+            raise RequestError(msg)
         async with self._applying:
-            restored = request.get("restored") is True
-            return await self._take(request["vhosts"], uid, generation, cluster, restored=restored)
+            told = Settings((), uid, generation, cluster)
+            return await self._take(request["vhosts"], told, restored=restored, forget=forget)
 
     async def _take(
-        self, items: list[Any], uid: str, generation: int, cluster: str, *, restored: bool
+        self, items: list[Any], told: Settings, *, restored: bool, forget: bool
     ) -> dict[str, Any]:
         """Apply; what is wrong with one vhost keeps only that one as it was.
 
         ``restored`` vouches that an older generation is the newest there is: the cluster's store went back.
         """
         held = self._settings
-        if cluster != held.cluster:
+        if told.cluster != held.cluster:
             held = Settings(maintenance=held.maintenance)
-        if uid == held.uid and generation < held.generation and not restored:
-            msg = f"generation: {generation} is older than {held.generation} of the same object"
+        if told.uid == held.uid and told.generation < held.generation and not restored:
+            msg = f"generation: {told.generation} is older than {held.generation} of the same object"
             raise RequestError(msg)
         configs, accepted, errors = await self._parse(items)
         named = {
@@ -284,7 +290,10 @@ class Service(Process):
         kept = [item for item in held.vhosts if item["name"] in broken]
         outcomes = await self._bring(SOCKET, configs, keep=[item["name"] for item in kept])
         problems = _problems(items, broken, errors) | {o.name: o.problem for o in outcomes if o.problem}
-        await self._persist(Settings((*accepted, *kept), uid, generation, cluster, held.maintenance))
+        if forget:
+            await self._forget(told)
+        else:
+            await self._persist(replace(told, vhosts=(*accepted, *kept), maintenance=held.maintenance))
         self._align()
         return {
             "outcomes": [{"name": o.name, "result": o.result, "problem": o.problem} for o in outcomes],
@@ -292,10 +301,18 @@ class Service(Process):
             "kept": problems,
             "persisted": self._persisted,
             "problem": self._store.problem,
-            "uid": uid,
-            "generation": generation if self._persisted else None,
-            "cluster": cluster,
+            "uid": told.uid,
+            "generation": told.generation if self._persisted else None,
+            "cluster": told.cluster,
         }
+
+    async def _forget(self, told: Settings) -> None:
+        """Leave nothing on disk, as soon as nothing is held: the node is to take part no more."""
+        self._settings, self._persisted = told, False
+        if await self.changes.quiet(RELEASE):
+            self._persisted = await asyncio.to_thread(self._store.forget)
+        else:
+            self._store.problem = "forget: addresses are still being handed over"
 
     async def _persist(self, wanted: Settings) -> None:
         """Write settings in a thread: a slow disk must not stop the election."""

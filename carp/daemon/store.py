@@ -6,6 +6,7 @@ the disk costs the memory, never a running vhost (design.md section 2).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,7 @@ from carp.state import BusyError
 
 _VERSION: Final = 1
 FILE: Final = "settings.json"
+LOCK: Final = "carpd.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class Store:
         """Lock the folder. Raises BusyError when another carpd has it; a bad folder is a problem only."""
         self._folder = Path(folder)
         self.problem = ""
+        self._forgotten = False
         self._lock = -1
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._folder / "carpd.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
@@ -105,11 +108,45 @@ class Store:
         except OSError as error:
             self.problem = f"{path}: {error.strerror}"
             return False
-        self.problem = ""
+        self._forgotten, self.problem = False, ""
+        return True
+
+    def forget(self) -> bool:
+        """Delete what a start would go on from; whether that worked (else see `problem`).
+
+        Also what vhosts remember, but for those that somebody runs. `close` then deletes our lock too, so
+        that an empty folder is left.
+        """
+        settings = self._folder / FILE
+        try:
+            for path in (settings, settings.with_suffix(".new")):
+                path.unlink(missing_ok=True)
+            for lock in self._folder.glob("*.lock"):
+                _forget_vhost(lock)
+        except OSError as error:
+            self.problem = f"{error.filename}: {error.strerror}"
+            return False
+        self._forgotten, self.problem = True, ""
         return True
 
     def close(self) -> None:
         """Give up the lock."""
+        if self._forgotten:
+            with contextlib.suppress(OSError):
+                (self._folder / LOCK).unlink(missing_ok=True)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _forget_vhost(lock: Path) -> None:
+    """Delete what a vhost remembers (carp/state.py) unless some process runs it. Raises OSError."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in (lock.with_suffix(".json"), lock.with_suffix(".new"), lock):
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)

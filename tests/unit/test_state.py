@@ -157,3 +157,9 @@ def test_an_unusable_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(OSError, match="f"):
         Memory(str(tmp_path / "f"), config())
+
+
+def test_deeply_nested_content_is_damage_like_any_other(tmp_path: Path) -> None:
+    """The run starts as if nothing were remembered."""
+    (tmp_path / "ingress.json").write_bytes(b"[" * 100_000)
+    assert Seal() == Memory(str(tmp_path), config()).seal()
