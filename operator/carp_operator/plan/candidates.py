@@ -89,7 +89,9 @@ def _no_interface(spec: VipSpec, homes: Sequence[Network], addresses: Sequence[V
         return f"has no interface in {spec.interface.subnet}"
     if not homes:
         return f"has no interface whose subnet contains {', '.join(str(a.ip) for a in addresses)}"
-    return f"has no one interface in {', '.join(map(str, homes))}"
+    if len(homes) == 1:
+        return f"has no interface in {homes[0]}"
+    return f"has no single interface in {' and '.join(map(str, homes))}"
 
 
 def _words(excluded: Counter[str]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a VirtualIP is not served; ``withdrawn``: what runs of it must go as well."""
+    """Why a VirtualIP is not served; ``withdrawn``: what runs of it is another's, and must go."""
 
     reason: str
     message: str
@@ -45,10 +45,16 @@ def by_age(vips: Collection[VirtualIP]) -> list[VirtualIP]:
 class Addresses:
     """All addresses of the cluster, explicit ones before those of pools."""
 
-    def __init__(self, vips: Sequence[VirtualIP], pools: Mapping[str, Pool], facts: Facts) -> None:
-        """``vips`` the oldest first."""
+    def __init__(
+        self,
+        vips: Sequence[VirtualIP],
+        pools: Mapping[str, Pool],
+        facts: Facts,
+        running: Mapping[Address, Collection[str]],
+    ) -> None:
+        """``vips`` the oldest first; ``running``: which of them nodes were told to serve an address for."""
         self.taken: dict[Address, str] = {}
-        self._pools, self._facts = pools, facts
+        self._pools, self._facts, self._running = pools, facts, running
         self._next: dict[tuple[str, int], Iterator[Address]] = {}
         self.found: dict[str, tuple[tuple[Vip, ...], Problem | None]] = {}
         pooled = []
@@ -65,15 +71,23 @@ class Addresses:
 
     def _explicit(self, vip: VirtualIP, addresses: tuple[Vip, ...]) -> tuple[tuple[Vip, ...], Problem | None]:
         for address in addresses:
-            node, other = self._facts.own.get(address.ip), self.taken.get(address.ip)
+            ip = address.ip
+            runs = vip.name in self._running.get(ip, ())
+            node, other = self._facts.own.get(ip), self.taken.get(ip)
             if node is not None:
                 return addresses, Problem(
-                    "AddressOfNode", f"addresses: {address.ip} is node {node}'s own address", True
+                    "AddressOfNode", f"addresses: {ip} is node {node}'s own address", runs
                 )
             if other is not None:
-                message = f"addresses: {address.ip} belongs to the older VirtualIP {other}"
-                return addresses, Problem("AddressInUse", message, True)
+                message = f"addresses: {ip} belongs to the older VirtualIP {other}"
+                return addresses, Problem("AddressInUse", message, runs)
+        # Of two that wait for one address the older is served first.
         self.taken.update(dict.fromkeys((a.ip for a in addresses), vip.name))
+        for address in addresses:
+            others = sorted(set(self._running.get(address.ip, ())) - {vip.name})
+            if others:
+                message = f"addresses: {address.ip} is still served for VirtualIP {others[0]}"
+                return addresses, Problem("AddressInUse", message)
         return addresses, None
 
     def _keep(self, vip: VirtualIP) -> list[Address]:
@@ -108,7 +122,8 @@ class Addresses:
 
     def _free(self, pool: Pool, version: int) -> Address | None:
         rest = self._next.setdefault((pool.name, version), members(pool, version))
-        return next((ip for ip in rest if ip not in self.taken and ip not in self._facts.own), None)
+        others = self._running, self.taken, self._facts.own
+        return next((ip for ip in rest if not any(ip in some for some in others)), None)
 
 
 def _inside(pool: Pool, ip: Address) -> bool:

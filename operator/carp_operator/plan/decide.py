@@ -82,9 +82,13 @@ def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str,
         draft.entries = _as_told(case, facts)
         draft.membership = Membership(tuple(draft.entries))
     vhid = case.claim.vhid or case.vip.status.get("vhid")
+    running = (
+        next((tuple(entry.get("addresses", ())) for entry in draft.entries.values()), ()) if stays else ()
+    )
+    wanted = addresses_text(case.claim.addresses) or tuple(case.vip.status.get("addresses", ()))
     served = Served(
         vip=case.vip,
-        addresses=addresses_text(case.claim.addresses) or tuple(case.vip.status.get("addresses", ())),
+        addresses=running or wanted,
         vhid=vhid,
         bound=draft.bound,
         problem=draft.problem,

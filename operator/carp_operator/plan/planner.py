@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from carp_operator.api.codec import interface_of
 from carp_operator.plan.candidates import Candidates, Finder
 from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age
 from carp_operator.plan.decide import Case, Result, decide
@@ -17,6 +18,7 @@ from carp_operator.plan.pools import pool_status
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from carp.core.auth import Address
     from carp_operator.api.objects import CarpNode, VirtualIP
     from carp_operator.plan.model import Snapshot
 
@@ -27,7 +29,7 @@ class Cache:
 
     facts: Facts | None = None
     finder: Finder | None = None
-    views: dict[str, tuple[CarpNode, list[tuple[str, View]], frozenset[str]]] = field(default_factory=dict)
+    views: dict[str, _Told] = field(default_factory=dict)
     results: dict[str, _Known] = field(default_factory=dict)
     specs: dict[str, _Spec] = field(default_factory=dict)
 
@@ -57,10 +59,11 @@ class _Run:
         self._blank = frozenset(n for n, carp in found if carp is None or carp.observed_uid != carp.uid)
         self._placement = Placement(facts, self._blank)
         self._views = self._collect()
+        self._running = self._served()
 
     def plan(self) -> Plan:
         vips = by_age(self._snapshot.vips.values())
-        addresses = Addresses(vips, self._snapshot.pools, self._facts)
+        addresses = Addresses(vips, self._snapshot.pools, self._facts, self._running)
         claims = self._claim(vips, addresses)
         results = self._place(vips, claims)
         nodes, writes = self._assemble(results)
@@ -93,12 +96,21 @@ class _Run:
         for name in sorted(self._snapshot.carpnodes):
             carp = self._snapshot.carpnodes[name]
             known = cached.get(name)
-            if known is None or known[0] is not carp:
-                known = cached[name] = (carp, _views(carp), _key_names(carp.vhosts))
-            for vip, view in known[1]:
+            if known is None or known.carp is not carp:
+                known = cached[name] = _Told.of(carp)
+            for vip, view in known.views:
                 found[vip].append(view)
         for name in cached.keys() - self._snapshot.carpnodes.keys():
             del cached[name]
+        return found
+
+    def _served(self) -> dict[Address, set[str]]:
+        """Return for which VirtualIPs nodes were told to serve or accept an address."""
+        found: dict[Address, set[str]] = defaultdict(set)
+        for each in self._cache.views.values():
+            for ip, name in each.served:
+                if name in self._snapshot.vips:
+                    found[ip].add(name)
         return found
 
     def _claim(
@@ -111,19 +123,22 @@ class _Run:
         for vip in vips:
             ips, problem = addresses.found.get(vip.name, ((), None))
             if vip.spec is None:
-                message = "; ".join(str(error) for error in vip.errors)
-                found[vip.name] = Claim(problem=Problem("Invalid", message)), None
-                continue
-            if problem is not None:
+                problem = Problem("Invalid", "; ".join(str(error) for error in vip.errors))
+            if vip.spec is None or problem is not None:
+                self._reserve(vip, vhids)
                 found[vip.name] = Claim(ips, problem=problem), None
                 continue
             candidates = self._finder.find(vip.spec, ips)
             segments = candidates.segments
             wanted = vip.spec.vhid or self._held(vip)
             other = vhids.claim(vip.name, wanted, segments) if wanted else ""
+            told = {v.told.get("vhid") for v in self._views.get(vip.name, ()) if v.told}
             if other and vip.spec.vhid:
                 message = f"vhid: {wanted} on this segment belongs to the older VirtualIP {other}"
-                found[vip.name] = Claim(ips, problem=Problem("VhidInUse", message, True)), candidates
+                found[vip.name] = (
+                    Claim(ips, problem=Problem("VhidInUse", message, wanted in told)),
+                    candidates,
+                )
             elif wanted and not other:
                 found[vip.name] = Claim(ips, wanted), candidates
             else:
@@ -137,6 +152,13 @@ class _Run:
                 candidates,
             )
         return found
+
+    def _reserve(self, vip: VirtualIP, vhids: Vhids) -> None:
+        """Keep the vhid of what runs, whatever is wrong with the spec."""
+        for view in self._views.get(vip.name, ()):
+            segment = self._facts.segments.get((view.node, view.interface))
+            if view.told and segment is not None:
+                vhids.claim(vip.name, view.told.get("vhid", 0), {segment})
 
     def _held(self, vip: VirtualIP) -> int | None:
         held = vip.status.get("vhid")
@@ -163,8 +185,9 @@ class _Run:
         """Return the decision, from the cache where nothing that it depends on has changed."""
         views = self._views.get(vip.name, [])
         key, foreign = self._snapshot.keys.get(vip.name), self._foreign(claim, candidates)
-        nodes = tuple(self._facts.nodes.get(view.node) for view in views)
-        case = Case(vip, claim, candidates, key, tuple(views), foreign, nodes, self._lost(vip))
+        lost = self._lost(vip)
+        nodes = tuple(self._facts.nodes.get(name) for name in (*(v.node for v in views), *sorted(lost)))
+        case = Case(vip, claim, candidates, key, tuple(views), foreign, nodes, lost)
         known = self._cache.results.get(vip.name)
         if known is not None and self._still_right(known, case):
             known.case = case
@@ -243,7 +266,7 @@ class _Run:
 
     def _keys(self) -> frozenset[str]:
         wanted = {key.current for key in self._snapshot.keys.values()}
-        told = (names for _, _, names in self._cache.views.values())
+        told = (each.keys for each in self._cache.views.values())
         planned = (self._cache.specs[name].keys for name in self._facts.nodes)
         return frozenset(wanted.union(*told, *planned) - {""})
 
@@ -310,12 +333,25 @@ def _key_names(vhosts: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(part.get("passwordRef", "") for part in parts)
 
 
-def _views(carp: CarpNode) -> list[tuple[str, View]]:
-    """Return a node's part in each VirtualIP that it was told or reports."""
-    states = {state.name: state for state in carp.states}
-    told = {str(entry.get("name", "")): entry for entry in carp.vhosts}
-    names = dict.fromkeys([*told, *states])
-    return [(n, View(carp.name, told.get(n), carp.confirmed, states.get(n))) for n in names if n]
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one CarpNode shows: by VirtualIP, the keys it names, the addresses that it serves."""
+
+    carp: CarpNode
+    views: Sequence[tuple[str, View]]
+    keys: frozenset[str]
+    served: Sequence[tuple[Address, str]]
+
+    @classmethod
+    def of(cls, carp: CarpNode) -> _Told:
+        states = {state.name: state for state in carp.states}
+        told = {str(entry.get("name", "")): entry for entry in carp.vhosts}
+        names = [name for name in dict.fromkeys([*told, *states]) if name]
+        views = [(n, View(carp.name, told.get(n), carp.confirmed, states.get(n))) for n in names]
+        parts = [(part, name) for name, e in told.items() for part in (e, *e.get("accept", ()))]
+        found = ((interface_of(text), name) for part, name in parts for text in part.get("addresses", ()))
+        served = [(address.ip, name) for address, name in found if address is not None]
+        return cls(carp, views, _key_names(carp.vhosts), served)
 
 
 def _same(a: Case, b: Case) -> bool:
@@ -324,6 +360,7 @@ def _same(a: Case, b: Case) -> bool:
         a.vip is b.vip
         and len(a.views) == len(b.views)
         and all(x is y for x, y in zip(a.views, b.views, strict=True))
+        and len(a.nodes) == len(b.nodes)
         and all(x is y for x, y in zip(a.nodes, b.nodes, strict=True))
         and (a.claim, a.key, a.foreign, a.lost) == (b.claim, b.key, b.foreign, b.lost)
     )

@@ -106,7 +106,7 @@ def compose(
         status["addresses"] = list(served.addresses)
     if served.bound and len(served.membership.members) > 1:
         status["failoverBound"] = served.bound
-    interfaces = sorted({e["interface"]["name"] for e in served.entries.values()})
+    interfaces = sorted({e["interface"]["name"] for e in served.entries.values()} - {""})
     if interfaces:
         status["interface"] = ",".join(interfaces)
     if served.vip.spec is not None and served.vip.spec.pool:
