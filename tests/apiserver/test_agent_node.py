@@ -311,8 +311,12 @@ def test_pages(pair: Pair) -> None:
 
 def test_stop(pair: Pair) -> None:
     """Told to stop with carpd, the agent stays until that has gone, and the last status says so."""
+    pair.carpd.kill()  # so that carpd was away once: that is not the end meant here
+    wait_until(lambda: "503" in _page(pair.world, "/readyz"), 5.0, "carpd is missed", pair.agent)
+    pair.carpd.start()
+    wait_until(lambda: "200" in _page(pair.world, "/readyz"), 10.0, "carpd is back", pair.agent)
     pair.agent.signal(signal.SIGTERM)
-    idle(0.3)
+    idle(1.0)
     assert pair.agent.running.poll() is None
     assert 0 == pair.carpd.term(), pair.carpd.text
     assert 0 == pair.agent.running.wait(5)

@@ -132,14 +132,14 @@ def test_killed(plane: ControlPlane, followed: Followed) -> None:
 
 
 def test_stands_still(plane: ControlPlane, followed: Followed) -> None:
-    """A server that stands still with its connections open is noticed; here after 3 s instead of 70."""
+    """A server that stands still with its connections open is noticed: by silence, then by no new watch."""
     other = Followed(plane, read_timeout=3.0).start()
     other.next(Synced)
     plane.pause_api()
     try:
         began = time.monotonic()
         assert "imed out" in other.next(Lost).reason
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
     finally:
         plane.resume_api()
     put(plane, "after")

@@ -239,9 +239,19 @@ def test_expired() -> None:
         assert [Synced, Synced] == [type(following()) for _ in range(2)]
 
 
+def test_quiet() -> None:
+    """A watch on which nothing comes within the time limit is opened anew where it was, without a list."""
+    then = Reply(chunks=[change("ADDED", thing("b", 7))], hang=True)
+    handler = after_list(Reply(chunks=[], hang=True), Reply(chunks=[], hang=True), then)
+    with watching(handler, read_timeout=0.2) as (api, following):
+        assert [Synced, Upsert] == [type(following()) for _ in range(2)]
+    assert ["5", "5", "5"] == [each.query["resourceVersion"] for each in api.asked[1:4]]
+
+
 def test_hung() -> None:
-    """A stream on which nothing comes within the time limit is given up."""
-    with watching(after_list(Reply(chunks=[], hang=True)), read_timeout=0.3) as (_, following):
+    """Where the watch cannot be opened anew either, the server is lost."""
+    watches = [Reply(chunks=[], hang=True), Reply(503, {"message": "away"})]
+    with watching(after_list(*watches), read_timeout=0.2) as (_, following):
         assert [Synced, Lost, Synced] == [type(following()) for _ in range(3)]
 
 

@@ -188,6 +188,7 @@ class Agent:
         self._view.take(message, time.monotonic())
         self._tally.connected = True
         if fresh and self._view.connected:
+            self._gone.clear()
             self._troubles.set("carpd", "")
             self._settling.connected()
         self._writer.poke()

@@ -39,6 +39,10 @@ class Unreachable(Transient):
     """No answer, or half of one: refused, reset, timed out, or not what an API server says."""
 
 
+class Silent(Unreachable):
+    """Nothing came on an open watch for as long as we wait: perhaps there was nothing to say."""
+
+
 class Unauthorized(Transient):
     """The token is not, or not yet, or no longer believed."""
 

@@ -1,6 +1,6 @@
 """One list-watch loop: what stands on the server now, and every change from then on, whatever happens to it.
 
-`ListWatch` decides and does no I/O; `Watcher` is the thread that asks. After any failure everything is listed
+`ListWatch` decides and does no I/O; `Watcher` is the thread that asks. After a failure everything is listed
 again, never only watched on: an etcd that was restored has run backwards, and a watch from a resource version
 that it has not reached yet would stay silent without an error.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from carp_operator.kube.client import PAGE, selected
-from carp_operator.kube.errors import Gone, KubeError, Transient, Unreachable, from_status
+from carp_operator.kube.errors import Gone, KubeError, Silent, Transient, Unreachable, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +149,9 @@ class ListWatch:
 
     def failed(self, error: KubeError, chance: float) -> tuple[list[Event], float]:
         """Return what to tell, and for how many s to wait; ``chance`` (0-1) spreads clients out."""
+        if isinstance(error, Silent):
+            # Whether the server is there shows when the watch is opened anew; a restored one has cut us off.
+            return [], 0.0
         self._version, self._more, self._items = "", "", []
         # Who just came back may refuse for a moment; that must not wait as long as the outage has made us.
         self._failures = self._failures + 1 if type(error) is self._failed_as else 1
