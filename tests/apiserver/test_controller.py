@@ -334,7 +334,7 @@ def test_burst_stays_within_the_budget(setup: Setup, controller: Controller) -> 
     took = time.monotonic() - began
     print(f"200 told {told:.1f} s after the last was applied; {spent:.0f} writes in {took:.1f} s")
     assert spent <= 60 + 10 * took + 5
-    assert told < 5
+    assert told < 10
     controller.stop()
 
 

@@ -24,6 +24,7 @@ import part_footprint
 import part_interop
 import part_kill
 import part_micro
+import part_plan
 import part_resume
 import part_stop
 from arena import AbortedError
@@ -52,6 +53,7 @@ PARTS = {
     "fast": (_fast, "an interval of 100 ms: outage, and 200 addresses at once"),
     "micro": (part_micro.run, "microseconds per step of one advert"),
     "daemon": (part_daemon.run, "carpd: time and cost of operations on the control socket"),
+    "plan": (part_plan.run, "the planner: 1,000 nodes and 1,000 VirtualIPs; time and memory"),
     "cluster": (part_cluster.run, "Kubernetes: apply to first answer; API server, controller, agents killed"),
 }
 

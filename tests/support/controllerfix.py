@@ -33,18 +33,22 @@ _SINCE = "2026-01-01T00:00:00Z"
 
 
 class Agents:
-    """Answers for the agents of all nodes: each has one interface, and takes what it is told at once."""
+    """Answers for the agents of all nodes, which take what they are told at once.
+
+    Each node has `links` interfaces: eth0 in 10.1.0.0/16, eth1 in 10.2.0.0/16 …
+    """
 
     def __init__(self, plane: ControlPlane) -> None:
         self.plane = plane
+        self.links = 1
         self.deaf: set[str] = set()
         """Nodes that answer nothing."""
         self.masters: dict[str, str] = {}
 
-    def address(self, node: str) -> str:
+    def address(self, node: str, link: int = 0) -> str:
         """Return a node's own address; nodes are named n1 …"""
         number = int(node[1:])
-        return f"10.1.{number // 250}.{number % 250 + 1}"
+        return f"10.{link + 1}.{number // 250}.{number % 250 + 1}"
 
     def answer(self) -> None:
         """Report for each CarpNode whose settings have changed since the last report."""
@@ -60,7 +64,7 @@ class Agents:
     def report(self, item: Object) -> None:
         """Write the status of one CarpNode as its agent would."""
         meta = item["metadata"]
-        link = {"name": "eth0", "mac": "02:00:00:00:00:01", "mtu": 1500, "carrier": True}
+        link = {"mac": "02:00:00:00:00:01", "mtu": 1500, "carrier": True}
         vhosts = [self._state(meta["name"], v) for v in item["spec"].get("vhosts", ())]
         status = {
             "observedUID": meta["uid"],
@@ -68,7 +72,10 @@ class Agents:
             "agentVersion": "0",
             "carpdVersion": "0",
             "lastWrite": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "interfaces": [{**link, "addresses": [f"{self.address(meta['name'])}/16"]}],
+            "interfaces": [
+                {"name": f"eth{index}", **link, "addresses": [f"{self.address(meta['name'], index)}/16"]}
+                for index in range(self.links)
+            ],
             "vhosts": vhosts,
             "foreign": [],
             "conditions": [],

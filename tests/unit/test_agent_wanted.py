@@ -61,6 +61,16 @@ def test_missing_key(vhost: dict[str, Any]) -> None:
     assert {"name": "ok", "password": "love"} == found.vhosts[1]
 
 
+def test_uninstall() -> None:
+    """The last that a node is told: keep nothing; never beside vhosts."""
+    found = wanted(node(uninstall=True), None)
+    assert isinstance(found, Wanted)
+    assert True is found.request(restored=False)["forget"]
+    beside = wanted(node({"name": "web"}, uninstall=True), {})
+    assert isinstance(beside, Wanted)
+    assert "forget" not in beside.request(restored=False)
+
+
 def test_no_vhosts() -> None:
     """A spec that was read and has no vhost means that."""
     assert [] == goal().vhosts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carp.changes import Changes
 from carp.core.schema import parse_vhost
 from carp.daemon.service import DaemonOptions, Service
 from carp.state import BusyError, Memory
@@ -355,5 +356,55 @@ def test_only_what_proves_a_lease_is_written_at_a_change(play: Any) -> None:
         assert before == written()
         await daemon.apply({**OWN, "advskew": 7, "password": "peace"}, generation=3)
         assert before != written()
+
+    play(scene)
+
+
+def test_forgetting(play: Any) -> None:
+    """With an empty set, everything of the socket's is deleted; the file's vhost and its memory stay."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=3)
+        await daemon.ask("maintenance", on=True)
+        answer = await daemon.apply(generation=4, forget=True)
+        assert (4, True, "") == (answer["generation"], answer["persisted"], answer["problem"])
+        assert ["web"] == await _names(daemon)
+        assert [] == [p.name for p in daemon.folder.iterdir() if p.stem in ("settings", "own")]
+        about = await daemon.ask("hello")
+        assert (4, False) == (about["generation"], about["maintenance"])
+        again = await daemon.apply(generation=4, forget=True)
+        assert (4, True) == (again["generation"], again["persisted"])
+
+    play(scene, waiting())
+
+
+def test_forgetting_and_keeping_at_once(play: Any) -> None:
+    """Is a mistake, and nothing is deleted."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=3)
+        wrong = {"uid": "u", "cluster": "c", "generation": 4, "vhosts": [OWN], "forget": True}
+        assert "forget: goes with an empty list of vhosts" == await daemon.refusal("apply", **wrong)
+        assert 3 == _stored(daemon)["generation"]
+
+    play(scene)
+
+
+def test_forgetting_waits_for_the_handover(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While something is being handed over nothing is confirmed, and the next try may be."""
+
+    async def scene(daemon: Carpd) -> None:
+        async def never(_patience: float) -> bool:
+            return False
+
+        await daemon.apply(OWN, generation=3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Changes, "quiet", lambda _, patience: never(patience))
+            answer = await daemon.apply(generation=4, forget=True)
+        assert (None, False) == (answer["generation"], answer["persisted"])
+        assert "still being handed over" in answer["problem"]
+        assert 3 == _stored(daemon)["generation"]
+        answer = await daemon.apply(generation=4, forget=True)
+        assert (4, True) == (answer["generation"], answer["persisted"])
 
     play(scene)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -60,6 +61,47 @@ def test_what_was_saved_is_loaded(tmp_path: Path, disk: Store) -> None:
     assert 0o600 == (tmp_path / FILE).stat().st_mode & 0o777
     assert 0o600 == (tmp_path / "carpd.lock").stat().st_mode & 0o777
     again.close()
+
+
+def test_forgetting_leaves_an_empty_folder(tmp_path: Path, disk: Store) -> None:
+    """Settings, a half-written file, what vhosts remember and at the end the lock are deleted."""
+    assert disk.save(GIVEN)
+    for name in ("settings.new", "web.json", "web.new", "web.lock"):
+        (tmp_path / name).write_text("{}")
+    assert disk.forget()
+    assert ["carpd.lock"] == [path.name for path in tmp_path.iterdir()]
+    assert (None, "") == (disk.load(), disk.problem)
+    disk.close()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_forgetting_spares_who_runs(tmp_path: Path, disk: Store) -> None:
+    """What belongs to a vhost that some process runs stays, and so does what is nobody's."""
+    (tmp_path / "web.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    with (tmp_path / "web.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert disk.forget()
+    assert ["carpd.lock", "notes.txt", "web.json", "web.lock"] == sorted(p.name for p in tmp_path.iterdir())
+
+
+def test_settings_after_forgetting_are_kept(tmp_path: Path, disk: Store) -> None:
+    """Whoever is told something new keeps it, and its lock with it."""
+    assert disk.forget()
+    assert disk.save(GIVEN)
+    disk.close()
+    assert ["carpd.lock", FILE] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_forgetting_that_fails(tmp_path: Path, disk: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problem names the file."""
+
+    def refuse(path: Path, **_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    assert not disk.forget()
+    assert f"{tmp_path / FILE}: Operation not permitted" == disk.problem
 
 
 def test_the_first_run_finds_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ class Wanted:
     vhosts: list[dict[str, Any]]
     missing: dict[str, str]
     """By vhost, the keys that the Secret lacks: carpd refuses such a vhost and keeps it as it was."""
+    forget: bool = False
+    """Whether the node is to keep nothing: it is the last that this cluster tells it."""
 
     def request(self, *, restored: bool) -> dict[str, Any]:
         """Return the fields of the request; ``restored``: take it although its generation is an older one."""
@@ -32,7 +34,8 @@ class Wanted:
             "cluster": self.cluster,
             "vhosts": self.vhosts,
         }
-        return fields | ({"restored": True} if restored else {})
+        marks = {"restored": restored, "forget": self.forget}
+        return fields | {key: True for key, holds in marks.items() if holds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ def wanted(node: Object, keys: Mapping[str, str] | None) -> Wanted | Nothing:
         absent = [ref for ref in _refs(vhost) if ref not in known]
         if absent:
             missing[str(vhost.get("name"))] = f"passwordRef: {absent[0]!r} is no key of the Secret"
-    return Wanted(uid, generation, cluster, [_resolved(vhost, known) for vhost in vhosts], missing)
+    forget = spec.get("uninstall") is True and not vhosts
+    return Wanted(uid, generation, cluster, [_resolved(v, known) for v in vhosts], missing, forget)
 
 
 def _parts(vhost: Any) -> list[Any]:

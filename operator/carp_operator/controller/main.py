@@ -130,8 +130,8 @@ class Process:
 
     # The loop is made last, of parts that call it.
 
-    def _changed(self) -> None:
-        self._loop.dirty()
+    def _changed(self, soon: bool = True) -> None:  # noqa: FBT001, FBT002 (what the store tells)
+        self._loop.dirty(soon)
 
     def _heard(self) -> None:
         self._loop.heard()

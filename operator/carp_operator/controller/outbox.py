@@ -67,7 +67,7 @@ class Outbox:
         self._troubles = {key: t for key, t in self._troubles.items() if key in known}
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._under_way)
+        return len(self._waiting.keys() | self._under_way.keys())
 
     @property
     def under_way(self) -> int:

@@ -26,6 +26,12 @@ KINDS: Final[dict[Resource, Callable[[Mapping[str, Any]], Any]]] = {
     CARP_NODES: codec.carp_node,
 }
 """What is followed, and how it is read."""
+_OURS: Final[dict[Resource, tuple[str, ...]]] = {
+    VIRTUAL_IPS: ("status",),
+    POOLS: ("status",),
+    CARP_NODES: ("generation", "owner", "cluster", "vhosts", "listed"),
+}
+"""Fields that only the controller writes: a change of nothing else is nearly always its own."""
 NEVER: Final = "not listed yet"
 
 
@@ -52,8 +58,8 @@ class _Table:
 class Store:
     """The objects. Used by several threads; ``changed`` is called in whichever brought a change."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        """Know nothing."""
+    def __init__(self, changed: Callable[[bool], None]) -> None:
+        """Know nothing. ``changed(True)``: plan soon; ``changed(False)``: what changed is ours to write."""
         self._changed = changed
         self._lock = threading.Lock()
         self._tables = {kind: _Table() for kind in KINDS}
@@ -64,10 +70,11 @@ class Store:
     def put(self, kind: Resource, raw: Mapping[str, Any]) -> Any:
         """Take an object as an event or a write showed it, unless a newer one is known; return what is."""
         with self._lock:
+            before = self._tables[kind].objects.get(raw["metadata"]["name"])
             held, news = self._take(self._tables[kind], kind, raw)
-            news = self._is_back(kind, held.value.name) or news
-        if news:
-            self._changed()
+            back = self._is_back(kind, held.value.name)
+        if news or back:
+            self._changed(back or not _is_ours(kind, before, held))
         return held.value
 
     def delete(self, kind: Resource, raw: Mapping[str, Any]) -> None:
@@ -81,7 +88,7 @@ class Store:
             if held is None or held.uid != uid or held.version > version:
                 return
             self._remove(table, kind, name)
-        self._changed()
+        self._changed(True)
 
     def begin(self) -> int:
         """Return the moment that a list begins at, for `replace`."""
@@ -118,7 +125,7 @@ class Store:
             news = news or bool(table.problem)
             table.problem = ""
         if news:
-            self._changed()
+            self._changed(True)
 
     def unknown(self, kind: Resource, problem: str) -> None:
         """Take note that nothing is known of a kind, and why."""
@@ -164,7 +171,7 @@ class Store:
                 if self._is_back(VIRTUAL_IPS, name):
                     self._tables[VIRTUAL_IPS].objects.pop(name, None)
                     self._tables[VIRTUAL_IPS].shown = None
-        self._changed()
+        self._changed(True)
 
     def keep(self, names: Iterable[str], until: float) -> None:
         """Keep VirtualIPs until then: they vanished with their CustomResourceDefinition."""
@@ -211,6 +218,14 @@ class Store:
             return
         del table.objects[name]
         table.shown = None
+
+
+def _is_ours(kind: Resource, before: _Held | None, after: _Held) -> bool:
+    """Whether nothing differs but what the controller writes."""
+    fields = _OURS.get(kind, ())
+    if before is None or before.uid != after.uid or not fields:
+        return False
+    return bool(replace(before.value, **{name: getattr(after.value, name) for name in fields}) == after.value)
 
 
 def _identity(raw: Mapping[str, Any]) -> tuple[str, int, str]:

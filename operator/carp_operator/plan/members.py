@@ -82,8 +82,10 @@ class Placement:
         """Node -> VirtualIPs that it is the preferred master of."""
         self.vhosts: dict[str, int] = dict.fromkeys(facts.nodes, 0)
         self._full: set[str] = set()
+        self._out = {n for n, f in facts.nodes.items() if f.out}
         self._available = {n for n, f in facts.nodes.items() if f.node.ready and not f.away}
         self._adverts: dict[str, float] = dict.fromkeys(facts.nodes, 0.0)
+        self._busiest = 0.0
 
     def count(self, membership: Membership, rate: float) -> None:
         """Take note of a decision; ``rate`` adverts a second."""
@@ -93,6 +95,7 @@ class Placement:
                 if self.vhosts[name] >= MOST_VHOSTS:
                     self._full.add(name)
                 self._adverts[name] += rate
+                self._busiest = max(self._busiest, self._adverts[name])
                 self.firsts[name] += rank == 0
 
     def choose(
@@ -110,7 +113,7 @@ class Placement:
         full = False
         if len(members) < most:
             open_to = [n for n in candidates.places if n in self._available and n not in present]
-            roomy = [n for n in open_to if n not in self._full and self._adverts[n] + rate <= MOST_ADVERTS]
+            roomy = self._roomy(open_to, rate)
             full = len(roomy) < len(open_to)
             weight |= self._weights(vip, roomy)
             fresh = self._pick(vip, roomy, weight, most - len(members), first=not members)
@@ -118,6 +121,12 @@ class Placement:
         if not members:
             return Membership((), full=full)
         return Membership(tuple(members), self._kept(present, members, views), full, bool(fresh))
+
+    def _roomy(self, names: list[str], rate: float) -> list[str]:
+        """Return those that can take one more vhost."""
+        if not self._full and self._busiest + rate <= MOST_ADVERTS:
+            return names
+        return [n for n in names if n not in self._full and self._adverts[n] + rate <= MOST_ADVERTS]
 
     def _order(self, vip: VirtualIP, views: Sequence[View]) -> list[str]:
         """Return who is told to take part, by the rank that it was given; who was away comes last.
@@ -164,11 +173,12 @@ class Placement:
         ranked = [(weight[n], ((numbers[n] ^ seed) * _MIX & _MASK) ^ seed, n) for n in names]
         chosen: list[str] = []
         if first:
-            best = max(weight[n] for n in names)
+            best = max(weight.values())
             top = [r for r in ranked if r[0] == best]
-            free = [r for r in top if not self._facts.nodes[r[2]].out] or top
-            least = min(self.firsts[r[2]] for r in free)
-            chosen = [max(r for r in free if self.firsts[r[2]] == least)[2]]
+            free = [r for r in top if r[2] not in self._out] or top
+            busy = [self.firsts[r[2]] for r in free]
+            least = min(busy)
+            chosen = [max(r for r, firsts in zip(free, busy, strict=True) if firsts == least)[2]]
         others = heapq.nlargest(count, ranked)
         return (chosen + [n for _, _, n in others if n not in chosen])[:count]
 
