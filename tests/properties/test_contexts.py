@@ -1,10 +1,10 @@
 """A change of password or addresses, in every order in which its parts can happen (design.md section 9).
 
 A state is what stands in the CarpNodes, what every node runs and has on disk, and the writes that the
-controller has planned and not yet made. The search takes every event in every state: a write of one spec, from
-a plan that may be older than what happened since; a node takes, stores, confirms; it reboots to what it stored;
-the controller restarts; the user changes the target; a node joins or is told to go. A node that cannot be
-reached is one for which no event happens.
+controller has planned and not yet made. The search takes every event in every state: a write of one spec,
+from a plan that may be older than what happened since; a node takes, stores, confirms; it reboots to what it
+stored; the controller restarts; the user changes the target; a node joins or is told to go. A node that
+cannot be reached is one for which no event happens.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def _served(node: Node) -> Node:
     """Carry a node as far as it goes: written, taken, stored, confirmed."""
     node = _written(node) if node.planned != _NOTHING else node
     shown = node.spec is not None
-    return node._replace(running=node.spec, disk=node.spec, taken=True, stored=True, confirmed=True, shown=shown)
+    node = node._replace(running=node.spec, disk=node.spec, shown=shown)
+    return node._replace(taken=True, stored=True, confirmed=True)
 
 
 def _end(state: State, lost: int | None, rounds: int = 8) -> State:
@@ -174,7 +175,8 @@ def _end(state: State, lost: int | None, rounds: int = 8) -> State:
 def _start(count: int, *targets: Context, new: int = 0, joins: int = 0) -> State:
     told: Spec = (OLD, ())
     fresh = Node(True, None, None, None, shown=False)
-    return _canonical(State((OLD, *targets), (*[Node(True, told, told, told)] * count, *[fresh] * new), joins))
+    nodes = [Node(True, told, told, told)] * count + [fresh] * new
+    return _canonical(State((OLD, *targets), tuple(nodes), joins))
 
 
 CHANGES = {

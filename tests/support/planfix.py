@@ -45,7 +45,7 @@ SPEC = VipSpec(
 
 
 def timeless(made: Plan) -> Plan:
-    """Return a plan without the moments of its conditions: a status that waits to be written keeps its own."""
+    """Return a plan without its conditions' moments: a status that waits to be written keeps its own."""
     statuses = {
         name: {**status, "conditions": [{**c, "lastTransitionTime": ""} for c in status["conditions"]]}
         for name, status in made.vip_statuses.items()
@@ -174,7 +174,8 @@ class World:
             return
         (uid, generation), vhosts = self.running.get(name, (("", 0), ()))
         states = tuple(self._state(name, entry) for entry in vhosts)
-        shown = {"links": self.hardware.get(name, self.carpnodes[name].links), "states": states, "reported": True}
+        links = self.hardware.get(name, self.carpnodes[name].links)
+        shown = {"links": links, "states": states, "reported": True}
         self.carp(name, observed_uid=uid, observed_generation=generation, **shown)
 
     def _state(self, node: str, entry: dict[str, Any]) -> VhostState:

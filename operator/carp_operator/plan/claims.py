@@ -51,8 +51,10 @@ class Addresses:
         pools: Mapping[str, Pool],
         facts: Facts,
         running: Mapping[Address, Collection[str]],
+        memo: dict[str, tuple[tuple[Vip, ...], tuple[Address, ...]]],
     ) -> None:
         """``vips`` the oldest first; ``running``: which of them nodes were told to serve an address for."""
+        self._memo, self._names = memo, {vip.name for vip in vips}
         self.taken: dict[Address, str] = {}
         self._pools, self._facts, self._running = pools, facts, running
         self._next: dict[tuple[str, int], Iterator[Address]] = {}
@@ -70,25 +72,32 @@ class Addresses:
             self.found[vip.name] = self._pooled(vip, kept[vip.name])
 
     def _explicit(self, vip: VirtualIP, addresses: tuple[Vip, ...]) -> tuple[tuple[Vip, ...], Problem | None]:
-        for address in addresses:
-            ip = address.ip
-            runs = vip.name in self._running.get(ip, ())
+        ips = self._ips(vip, addresses)
+        for ip in ips:
             node, other = self._facts.own.get(ip), self.taken.get(ip)
+            if node is None and other is None:
+                continue
+            runs = vip.name in self._running.get(ip, ())
             if node is not None:
-                return addresses, Problem(
-                    "AddressOfNode", f"addresses: {ip} is node {node}'s own address", runs
-                )
-            if other is not None:
-                message = f"addresses: {ip} belongs to the older VirtualIP {other}"
-                return addresses, Problem("AddressInUse", message, runs)
+                message = f"addresses: {ip} is node {node}'s own address"
+                return addresses, Problem("AddressOfNode", message, runs)
+            message = f"addresses: {ip} belongs to the older VirtualIP {other}"
+            return addresses, Problem("AddressInUse", message, runs)
         # Of two that wait for one address the older is served first.
-        self.taken.update(dict.fromkeys((a.ip for a in addresses), vip.name))
-        for address in addresses:
-            others = sorted(set(self._running.get(address.ip, ())) - {vip.name})
+        self.taken.update(dict.fromkeys(ips, vip.name))
+        for ip in ips:
+            others = sorted((self._names & set(self._running.get(ip, ()))) - {vip.name})
             if others:
-                message = f"addresses: {address.ip} is still served for VirtualIP {others[0]}"
+                message = f"addresses: {ip} is still served for VirtualIP {others[0]}"
                 return addresses, Problem("AddressInUse", message)
         return addresses, None
+
+    def _ips(self, vip: VirtualIP, addresses: tuple[Vip, ...]) -> tuple[Address, ...]:
+        """Return the addresses without their prefix lengths, which takes its time."""
+        known = self._memo.get(vip.name)
+        if known is None or known[0] is not addresses:
+            known = self._memo[vip.name] = addresses, tuple(a.ip for a in addresses)
+        return known[1]
 
     def _keep(self, vip: VirtualIP) -> list[Address]:
         """Return what a VirtualIP has of its pool already, as far as that still fits."""

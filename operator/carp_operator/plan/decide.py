@@ -69,7 +69,7 @@ class Case:
     views: Sequence[View]
     foreign: str
     nodes: Sequence[NodeFacts | None]
-    """Those of the views."""
+    """Those of the views and of the members in the status."""
     lost: frozenset[str] = frozenset()
     """Members whose CarpNode is new: what they run is unknown."""
 
@@ -114,7 +114,8 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
     membership = placement.choose(vip, case.views, case.candidates, clock.adverts())
     if not membership.members or claim.vhid is None:
         return _Draft(nobody, problem=_nobody(case.candidates, membership))
-    common = Common(vip.name, vip.spec, claim.addresses, claim.vhid, clock, _never_held(case))
+    first = _may_claim(case, membership.members[0])
+    common = Common(vip.name, vip.spec, claim.addresses, claim.vhid, clock, first)
     wrong = common.problem()
     if wrong:
         return _Draft(nobody, problem=Problem("Invalid", wrong))
@@ -132,18 +133,22 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
     ]
     ghosts = sorted(case.lost.union(unsure))
     step = advance(common.target(case.key.current), [*known, *new], ghosts)
-    places = {n: case.candidates.places.get(n) or by_node[n].interface for n in membership.all}
+    held = {v.node: v.interface for v in case.views}
+    places = {n: case.candidates.places.get(n) or held.get(n, "") for n in membership.all}
     master = claims(case.views, facts, now).master
     moved = judge(vip, membership.members, case.views, master.node if master else "", now)
     made = entries(common, places, step.contexts, membership.all, facts, moved.demote)
     return _Draft(membership, dict(made), None, step, moved, f"{clock.bound():.2f}s", clock.adverts())
 
 
-def _never_held(case: Case) -> bool:
-    """Whether the planner may name a first claimant: nobody was ever seen as master."""
+def _may_claim(case: Case, node: str) -> bool:
+    """Whether a node may be named first claimant: nobody was ever seen as master, no other node was named."""
     status = case.vip.status
+    if status.get("transitions") or status.get("master"):
+        return False
     masters = any(v.state is not None and v.state.state == "MASTER" for v in case.views)
-    return not status.get("transitions") and not status.get("master") and not masters
+    named = any(v.told is not None and v.told.get("firstClaimant") and v.node != node for v in case.views)
+    return not masters and not named
 
 
 def _nobody(candidates: Candidates, membership: Membership) -> Problem:

@@ -66,8 +66,17 @@ class Facts:
     own: Mapping[Address, str]
     """Address -> the node that has it as its own."""
 
+    known: dict[int, tuple[Sequence[Vip], tuple[Network, ...]]]
+    """Answers of `homes`, by the identity of what was asked."""
+
     def homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
         """Return the smallest known subnet of each address; empty where one has none."""
+        known = self.known.get(id(vips))
+        if known is None or known[0] is not vips:
+            known = self.known[id(vips)] = vips, self._homes(vips)
+        return known[1]
+
+    def _homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
         found = []
         for vip in vips:
             ip = vip.ip
@@ -125,7 +134,7 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
     if before is None or [f.links for f in nodes.values()] != [f.links for f in before.nodes.values()]:
         own = {a.ip: name for name, f in nodes.items() for link in f.links for a in link.addresses}
         networks = sorted({n for f in nodes.values() for n in f.networks}, key=lambda n: (n.version, n))
-        before = Facts({}, networks, _segments(nodes.values()), {}, own)
+        before = Facts({}, networks, _segments(nodes.values()), {}, own, {})
     foreign: dict[str, dict[int, str]] = defaultdict(dict)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
@@ -134,7 +143,7 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
             if segment is not None and (source is None or source.ip not in before.own):
                 who = f"{speaker.source} ({speaker.protocol}{', ' + speaker.mac if speaker.mac else ''})"
                 foreign[segment].setdefault(speaker.id, who)
-    return Facts(nodes, before.networks, before.segments, foreign, before.own)
+    return Facts(nodes, before.networks, before.segments, foreign, before.own, before.known)
 
 
 def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:

@@ -51,7 +51,7 @@ def judge(
     elif node not in members:
         result = f"refused: {node} is no member; members are {', '.join(sorted(members))}"
     elif not able:
-        result = f"refused: {'no other member' if away else node} is ready to take over"
+        result = f"refused: {'no other member is' if away else f'{node} is not'} ready to take over"
     elif now >= (due := epoch(moment) + PATIENCE):
         result = f"failed: {master or 'nobody'} is still master after {PATIENCE:.0f} s"
     else:

@@ -131,14 +131,12 @@ class Placement:
     def _order(self, vip: VirtualIP, views: Sequence[View]) -> list[str]:
         """Return who is told to take part, by the rank that it was given; who was away comes last.
 
-        Of a node whose CarpNode was lost the status tells, and what the node itself says that it runs.
+        Where a CarpNode was lost or edited the status tells, and what the node itself says that it runs.
         """
         ranks = {v.node: v.told.get("advskew", 0) for v in views if v.told is not None}
         known = {n.get("name", ""): n.get("advskew", 0) for n in vip.status.get("nodes", ())}
-        told = [v for v in views if v.told is None and v.state is not None and v.node in self._blank]
-        for name, rank in [*known.items(), *((v.node, v.state.advskew) for v in told if v.state is not None)]:
-            if name in self._blank:
-                ranks.setdefault(name, rank)
+        running = {v.node: v.state.advskew for v in views if v.state is not None and v.node in self._blank}
+        ranks = running | known | ranks
         return sorted(ranks, key=lambda n: (known.get(n, 256), ranks[n], n))
 
     def _stays(self, vip: VirtualIP, name: str, candidates: Candidates, views: Sequence[View]) -> bool:
@@ -146,10 +144,12 @@ class Placement:
         if name in candidates.places:
             return True
         node = self._facts.nodes[name]
+        if excluded_by(node, vip.spec.node_selector if vip.spec else None):
+            return False
+        if name in self._blank and not node.reported:
+            return True
         interface = next((v.interface for v in views if v.node == name), "")
-        there = any(link.name == interface for link in node.links)
-        selector = vip.spec.node_selector if vip.spec else None
-        return bool(interface) and not there and not excluded_by(node, selector)
+        return bool(interface) and all(link.name != interface for link in node.links)
 
     def _weights(self, vip: VirtualIP, names: Collection[str]) -> dict[str, int]:
         preferences = vip.spec.node_preferences if vip.spec else ()

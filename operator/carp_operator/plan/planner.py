@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from carp_operator.api.codec import interface_of
+from carp_operator.plan.book import Book, key_names
 from carp_operator.plan.candidates import Candidates, Finder
 from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age
 from carp_operator.plan.decide import Case, Result, decide
 from carp_operator.plan.facts import Facts, gather
-from carp_operator.plan.members import Placement, View
+from carp_operator.plan.members import Placement
 from carp_operator.plan.model import NodePlan, Plan
 from carp_operator.plan.pools import pool_status
 
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carp.core.auth import Address
+    from carp.core.config import Vip
     from carp_operator.api.objects import CarpNode, VirtualIP
+    from carp_operator.plan.members import View
     from carp_operator.plan.model import Snapshot
 
 
@@ -29,7 +30,9 @@ class Cache:
 
     facts: Facts | None = None
     finder: Finder | None = None
-    views: dict[str, _Told] = field(default_factory=dict)
+    book: Book = field(default_factory=Book)
+    ips: dict[str, tuple[tuple[Vip, ...], tuple[Address, ...]]] = field(default_factory=dict)
+    equal: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=dict)
     results: dict[str, _Known] = field(default_factory=dict)
     specs: dict[str, _Spec] = field(default_factory=dict)
 
@@ -58,19 +61,17 @@ class _Run:
         found = ((name, snapshot.carpnodes.get(name)) for name in facts.nodes)
         self._blank = frozenset(n for n, carp in found if carp is None or carp.observed_uid != carp.uid)
         self._placement = Placement(facts, self._blank)
-        self._views = self._collect()
-        self._running = self._served()
+        self._views = cache.book.read(snapshot.carpnodes)
 
     def plan(self) -> Plan:
         vips = by_age(self._snapshot.vips.values())
-        addresses = Addresses(vips, self._snapshot.pools, self._facts, self._running)
+        book = self._cache.book
+        addresses = Addresses(vips, self._snapshot.pools, self._facts, book.running, self._cache.ips)
         claims = self._claim(vips, addresses)
         results = self._place(vips, claims)
         nodes, writes = self._assemble(results)
         statuses = {
-            name: result.status
-            for name, result in sorted(results.items())
-            if result.status != self._snapshot.vips[name].status
+            name: result.status for name, result in sorted(results.items()) if self._differs(name, result)
         }
         pools = {
             name: status
@@ -89,29 +90,15 @@ class _Run:
             wake_at=min(self._wakes, default=None),
         )
 
-    def _collect(self) -> dict[str, list[View]]:
-        """Return each VirtualIP's part on every node, by the CarpNodes."""
-        found: dict[str, list[View]] = defaultdict(list)
-        cached = self._cache.views
-        for name in sorted(self._snapshot.carpnodes):
-            carp = self._snapshot.carpnodes[name]
-            known = cached.get(name)
-            if known is None or known.carp is not carp:
-                known = cached[name] = _Told.of(carp)
-            for vip, view in known.views:
-                found[vip].append(view)
-        for name in cached.keys() - self._snapshot.carpnodes.keys():
-            del cached[name]
-        return found
-
-    def _served(self) -> dict[Address, set[str]]:
-        """Return for which VirtualIPs nodes were told to serve or accept an address."""
-        found: dict[Address, set[str]] = defaultdict(set)
-        for each in self._cache.views.values():
-            for ip, name in each.served:
-                if name in self._snapshot.vips:
-                    found[ip].add(name)
-        return found
+    def _differs(self, name: str, result: Result) -> bool:
+        """Whether a status is to be written; of what was found equal the very objects are remembered."""
+        status, known = self._snapshot.vips[name].status, self._cache.equal.get(name)
+        if known is not None and known[0] is result.status and known[1] is status:
+            return False
+        if result.status != status:
+            return True
+        self._cache.equal[name] = result.status, status
+        return False
 
     def _claim(
         self, vips: Sequence[VirtualIP], addresses: Addresses
@@ -130,10 +117,13 @@ class _Run:
                 continue
             candidates = self._finder.find(vip.spec, ips)
             segments = candidates.segments
+            if not segments:
+                self._reserve(vip, vhids)
             wanted = vip.spec.vhid or self._held(vip)
             other = vhids.claim(vip.name, wanted, segments) if wanted else ""
             told = {v.told.get("vhid") for v in self._views.get(vip.name, ()) if v.told}
             if other and vip.spec.vhid:
+                self._reserve(vip, vhids)
                 message = f"vhid: {wanted} on this segment belongs to the older VirtualIP {other}"
                 found[vip.name] = (
                     Claim(ips, problem=Problem("VhidInUse", message, wanted in told)),
@@ -186,7 +176,8 @@ class _Run:
         views = self._views.get(vip.name, [])
         key, foreign = self._snapshot.keys.get(vip.name), self._foreign(claim, candidates)
         lost = self._lost(vip)
-        nodes = tuple(self._facts.nodes.get(name) for name in (*(v.node for v in views), *sorted(lost)))
+        named = (n.get("name", "") for n in vip.status.get("nodes", ()))
+        nodes = tuple(self._facts.nodes.get(name) for name in (*(v.node for v in views), *named))
         case = Case(vip, claim, candidates, key, tuple(views), foreign, nodes, lost)
         known = self._cache.results.get(vip.name)
         if known is not None and self._still_right(known, case):
@@ -266,7 +257,7 @@ class _Run:
 
     def _keys(self) -> frozenset[str]:
         wanted = {key.current for key in self._snapshot.keys.values()}
-        told = (each.keys for each in self._cache.views.values())
+        told = (each.keys for each in self._cache.book.told.values())
         planned = (self._cache.specs[name].keys for name in self._facts.nodes)
         return frozenset(wanted.union(*told, *planned) - {""})
 
@@ -306,7 +297,7 @@ class _Spec:
         made = NodePlan(name, owner, {"cluster": cluster} | ({} if silent else {"vhosts": vhosts}), urgent)
         same = carp is not None and (carp.owner, carp.cluster, carp.listed) == (owner, cluster, not silent)
         same = same and carp is not None and (silent or list(carp.vhosts) == vhosts)
-        return cls(made, not same, carp, vhosts, _key_names(vhosts))
+        return cls(made, not same, carp, vhosts, key_names(vhosts))
 
     def fits(
         self,
@@ -325,33 +316,6 @@ class _Spec:
             and len(self.vhosts) == len(vhosts)
             and all(a is b for a, b in zip(self.vhosts, vhosts, strict=True))
         )
-
-
-def _key_names(vhosts: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the entries of `carp-keys` that a spec names."""
-    parts = [part for entry in vhosts for part in (entry, *entry.get("accept", ()))]
-    return frozenset(part.get("passwordRef", "") for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What one CarpNode shows: by VirtualIP, the keys it names, the addresses that it serves."""
-
-    carp: CarpNode
-    views: Sequence[tuple[str, View]]
-    keys: frozenset[str]
-    served: Sequence[tuple[Address, str]]
-
-    @classmethod
-    def of(cls, carp: CarpNode) -> _Told:
-        states = {state.name: state for state in carp.states}
-        told = {str(entry.get("name", "")): entry for entry in carp.vhosts}
-        names = [name for name in dict.fromkeys([*told, *states]) if name]
-        views = [(n, View(carp.name, told.get(n), carp.confirmed, states.get(n))) for n in names]
-        parts = [(part, name) for name, e in told.items() for part in (e, *e.get("accept", ()))]
-        found = ((interface_of(text), name) for part, name in parts for text in part.get("addresses", ()))
-        served = [(address.ip, name) for address, name in found if address is not None]
-        return cls(carp, views, _key_names(carp.vhosts), served)
 
 
 def _same(a: Case, b: Case) -> bool:

@@ -1,0 +1,111 @@
+"""A handover on request (design.md rule 4): the annotation, what it does, what the status says of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from carp_operator.plan.handover import ANNOTATION, PATIENCE, request
+from planfix import World, cluster
+
+HANDOVER = [{"reason": "Handover", "amount": 200}]
+
+
+def _asked(node: str, *, away: bool = False, count: int = 3) -> tuple[World, list[str]]:
+    """Return a world in which somebody asked for it, and the members; ``node`` by rank or name."""
+    world = cluster(count)
+    world.vip("a", "10.0.100.1")
+    world.settle()
+    members = world.members("a")
+    name = members[int(node)] if node.isdigit() else node
+    text = request(name, away=away, now=world.now)
+    world.vips["a"] = replace(world.vips["a"], annotations={ANNOTATION: text})
+    return world, members
+
+
+def _demoted(world: World) -> list[str]:
+    return [n for n in world.members("a") if (world.entry(n, "a") or {}).get("demotions") == HANDOVER]
+
+
+def _master(world: World, name: str) -> None:
+    """Let the master's role move, as the members report it."""
+    for node, carp in world.carpnodes.items():
+        states = tuple(replace(s, state="MASTER" if node == name else "BACKUP") for s in carp.states)
+        world.carp(node, states=states)
+    world.masters["a"] = name
+
+
+def _result(world: World) -> str:
+    found: str = world.vips["a"].status["handover"]["result"]
+    return found
+
+
+@pytest.mark.parametrize(("node", "away", "demoted"), [("1", False, [0, 2]), ("0", True, [0])])
+def test_the_others_are_demoted_until_the_master_has_moved(node: str, away: bool, demoted: list[int]) -> None:
+    """Ranks and members stay as they are; afterwards nothing is left but the result."""
+    world, members = _asked(node, away=away)
+    made = world.plan()
+    assert made.wake_at == world.now + PATIENCE
+    world.step()
+    assert members == world.members("a")
+    assert [members[i] for i in demoted] == _demoted(world)
+    _master(world, members[1])
+    world.settle()
+    assert [] == _demoted(world)
+    assert f"done: {members[1]} is master" == _result(world)
+
+
+def test_a_request_that_moves_nothing_is_given_up() -> None:
+    """After a minute: the demotions go, and the status says so."""
+    world, members = _asked("1")
+    world.step()
+    world.now += PATIENCE
+    world.settle()
+    assert [] == _demoted(world)
+    assert f"failed: {members[0]} is still master after 60 s" == _result(world)
+
+
+@pytest.mark.parametrize(
+    ("node", "away", "count", "expected"),
+    [
+        ("0", False, 2, "done: n{0} is master"),
+        ("1", True, 2, "done: n{0} is master"),
+        ("elsewhere", False, 2, "refused: elsewhere is no member; members are n1, n2"),
+        ("0", True, 1, "refused: no other member is ready to take over"),
+    ],
+)
+def test_what_needs_or_allows_no_move_is_answered_at_once(
+    node: str, away: bool, count: int, expected: str
+) -> None:
+    """Nobody is demoted for it."""
+    world, members = _asked(node, away=away, count=count)
+    world.settle()
+    assert [] == _demoted(world)
+    assert expected.replace("n{0}", members[0]) == _result(world)
+
+
+def test_a_node_that_is_not_ready_to_take_over_is_refused() -> None:
+    """Its last word was INIT."""
+    world, members = _asked("1")
+    last = world.carpnodes[members[1]]
+    world.carp(members[1], states=tuple(replace(s, state="INIT") for s in last.states))
+    made = world.plan()
+    expected = f"refused: {members[1]} is not ready to take over"
+    assert expected == made.vip_statuses["a"]["handover"]["result"]
+
+
+def test_a_request_is_carried_out_once() -> None:
+    """The annotation stays; only another time makes it another request."""
+    world, members = _asked("1")
+    world.step()
+    _master(world, members[1])
+    world.settle()
+    _master(world, members[0])
+    world.settle()
+    assert [] == _demoted(world)
+    world.now += 5
+    text = request(members[1], away=False, now=world.now)
+    world.vips["a"] = replace(world.vips["a"], annotations={ANNOTATION: text})
+    world.step()
+    assert [members[0], members[2]] == _demoted(world)
