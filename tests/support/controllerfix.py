@@ -51,15 +51,20 @@ class Agents:
         return f"10.{link + 1}.{number // 250}.{number % 250 + 1}"
 
     def answer(self) -> None:
-        """Report for each CarpNode whose settings have changed since the last report."""
-        for item in self.plane.admin.get(f"{API}/carpnodes")["items"]:
-            name, status = item["metadata"]["name"], item.get("status", {})
-            mark = item["metadata"]["uid"], item["metadata"]["generation"]
-            if name not in self.deaf and mark != (
-                status.get("observedUID"),
-                status.get("observedGeneration"),
-            ):
+        """Report for each CarpNode whose settings have changed, or whose vhost has to take over."""
+        items = {i["metadata"]["name"]: i for i in self.plane.admin.get(f"{API}/carpnodes")["items"]}
+        told = {name: {v["name"] for v in item["spec"].get("vhosts", ())} for name, item in items.items()}
+        for vip, master in list(self.masters.items()):
+            if vip not in told.get(master, set()):
+                del self.masters[vip]
+        orphans = set().union(*told.values()) - self.masters.keys()
+        for name, item in items.items():
+            meta, status = item["metadata"], item.get("status", {})
+            seen = status.get("observedUID"), status.get("observedGeneration")
+            changed = seen != (meta["uid"], meta["generation"])
+            if name not in self.deaf and (changed or told[name] & orphans):
                 self.report(item)
+                orphans -= told[name]
 
     def report(self, item: Object) -> None:
         """Write the status of one CarpNode as its agent would."""
@@ -213,7 +218,8 @@ class Controller:
         paths = [str(ROOT), str(ROOT / "operator")]
         with self.log.open("ab") as log:
             self.process = self.plane.node.popen(
-                [sys.executable, "-m", "carp_operator.controller", *words],
+                # Whatever happens to the test run, its controller is not left behind.
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "carp_operator.controller", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

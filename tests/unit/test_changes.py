@@ -224,3 +224,18 @@ def test_a_vhost_that_another_process_runs(world: World) -> None:
     world.changes.stopped("a")
     assert ("", {}) == (world.changes.owner("a"), world.engine.slots)
     assert [("a", "added")] == world.apply("file", A)
+
+
+def test_quiet(world: World) -> None:
+    """It is quiet once the last handover is over, and not before."""
+
+    async def scene() -> tuple[bool, bool]:
+        early = await world.changes.quiet(0.0)
+        waiting = asyncio.create_task(world.changes.quiet(5.0))
+        await asyncio.sleep(0)
+        world.changes.stopped("a")
+        return early, await waiting
+
+    world.apply("file", B)
+    assert (False, True) == asyncio.run(scene())
+    assert asyncio.run(world.changes.quiet(0.0))

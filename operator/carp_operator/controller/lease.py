@@ -59,7 +59,7 @@ class Lease:
     def stop(self) -> None:
         """Give it up, so that another need not wait."""
         self._stopped.set()
-        self._thread.join(1.0)
+        self._thread.join(0.6)
 
     def _run(self) -> None:
         led = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import secrets
@@ -37,12 +39,15 @@ if TYPE_CHECKING:
     from carp_operator.controller.options import Options
 
 log: Final = logging.getLogger("carp.controller")
-GRACE: Final = 1.5
+_ARENA_MAX: Final = -8
+"""M_ARENA_MAX of mallopt(3)."""
+GRACE: Final = 1.2
 """s for the writes under way after SIGTERM."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
+    _save_memory()
     try:
         options = parse(arguments)
         _logging(options)
@@ -61,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process.stop()
     # A request that hangs in a thread must not keep the process.
     os._exit(0)
+
+
+def _save_memory() -> None:
+    """Let all threads share two heaps: one for each of a dozen threads keeps what the others could use."""
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
 
 
 class Process:

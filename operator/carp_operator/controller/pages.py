@@ -6,6 +6,7 @@ import http
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from carp.core.errors import ConfigError
@@ -38,7 +39,7 @@ class Pages:
         if endpoint.path:
             raise ConfigError("metrics", address, "is no ADDRESS:PORT or [IPV6]:PORT, which probes need")
         family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-        self._server = _server(family, (endpoint.host, endpoint.port), pages)
+        self._server = _Server(family, (endpoint.host, endpoint.port), _handler(pages))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="pages", daemon=True)
 
@@ -52,11 +53,40 @@ class Pages:
         self._server.server_close()
 
 
-def _server(
-    family: socket.AddressFamily, place: tuple[str, int], pages: Mapping[str, Callable[[], Page]]
-) -> ThreadingHTTPServer:
-    slots = threading.BoundedSemaphore(MOST)
+class _Server(ThreadingHTTPServer):
+    """A thread for each of a bounded number of connections."""
 
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, family: socket.AddressFamily, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]
+    ) -> None:
+        self.address_family = family
+        self._slots = threading.BoundedSemaphore(MOST)
+        super().__init__(place, handler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which asks the DNS for our own name.
+        TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, *_: object) -> None:
+        return  # a client that went away
+
+
+def _handler(pages: Mapping[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = PATIENCE
         server_version, sys_version = "carp-controller", ""
@@ -85,23 +115,4 @@ def _server(
         def log_message(self, *_: object) -> None:
             return
 
-    class Server(ThreadingHTTPServer):
-        address_family = family
-        daemon_threads = True
-
-        def process_request(self, request: Any, client_address: Any) -> None:
-            if not slots.acquire(blocking=False):
-                self.shutdown_request(request)
-                return
-            super().process_request(request, client_address)
-
-        def process_request_thread(self, request: Any, client_address: Any) -> None:
-            try:
-                super().process_request_thread(request, client_address)
-            finally:
-                slots.release()
-
-        def handle_error(self, *_: object) -> None:
-            return  # a client that went away
-
-    return Server(place, Handler)
+    return Handler

@@ -228,6 +228,8 @@ class Passwords:
             try:
                 item = self._client.get(self._resource, name)
             except NotFound:
+                with self._lock:
+                    self._names.discard(name)  # its deletion is on the way
                 continue
             with self._lock:
                 self._put(item)

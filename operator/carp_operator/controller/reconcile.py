@@ -78,7 +78,8 @@ class Loop:
         with self._lock:
             earlier = due < self._due
             self._due = min(self._due, due)
-        if earlier:
+        # A standby has been due for long when it begins to lead.
+        if soon or earlier:
             self._poked.set()
 
     def heard(self) -> None:

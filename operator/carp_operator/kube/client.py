@@ -263,7 +263,7 @@ class Client:
         if pool is None or context is not self._context:
             name = self._access.server_name or None
             pool = urllib3.PoolManager(
-                ssl_context=context, server_hostname=name, maxsize=4, socket_options=_KEEPALIVE
+                ssl_context=context, server_hostname=name, maxsize=16, socket_options=_KEEPALIVE
             )
             self._pool, self._context = pool, context
         return pool
