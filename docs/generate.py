@@ -1,14 +1,15 @@
 # ruff: noqa: INP001 (a script, not a package)
-"""Write docs/states.md, docs/schema.md and docs/commands.md from the code; with --check only compare them.
+"""Write states.md, schema.md, commands.md, kubectl.md and the lists of metrics.md; with --check compare them.
 
-Run it as `.venv/bin/python docs/generate.py` after a change of the transitions, the settings or a command's
-options.
+Run it as `.venv/bin/python docs/generate.py` after a change of the transitions, the settings, a command's
+options or what is counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,18 @@ from carp.core.transitions import TABLE, Cause, State
 from carp.daemon import check
 from carp.daemon.jsonschema import VHOST
 from carp.daemon.main import parser as daemon_parser
+from carp.daemon.metrics import TABLE as CARPD_METRICS
 from carp.inspect import decode, watch
 from carp.lab import demo
 from carp.options import OPTIONS
+from carp_operator.agent.metrics import TABLE as AGENT_METRICS
+from carp_operator.controller.counts import METRICS as CONTROLLER_METRICS
+from carp_operator.kubectl.main import COMMANDS as PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from carp.daemon.registry import Family
     from carp.options import Option
 
 FOLDER: Final = Path(__file__).parent
@@ -88,6 +94,18 @@ COMMANDS: Final = f"""\
 %s
 """
 
+KUBECTL: Final = f"""\
+# kubectl carp
+
+{NOTE}
+
+A plugin of kubectl: `kubectl carp COMMAND` runs the program `kubectl-carp` of the PATH, and so does
+`kubectl-carp COMMAND`. It needs a kubeconfig and nothing else, and may what that kubeconfig may; what is
+missing is said in one line. How to use `render`: [render.md](render.md).
+
+%s
+"""
+
 PARSERS: Final = (
     daemon_parser(),
     check.parser(),
@@ -119,6 +137,16 @@ def commands() -> str:
         *(_command(each) for each in PARSERS),
     ]
     return COMMANDS % "\n\n".join(parts)
+
+
+def kubectl() -> str:
+    """Return the page on the plugin of kubectl: a list of its commands, then each."""
+    found = {
+        name: import_module(f"carp_operator.kubectl.{name.replace('-', '_')}").parser() for name in PLUGIN
+    }
+    table = ["| command | what it does |", "|---|---|"]
+    table += [f"| [{name}](#kubectl-carp-{name}) | {text} |" for name, text in PLUGIN.items()]
+    return KUBECTL % "\n\n".join(["\n".join(table), *(_command(each) for each in found.values())])
 
 
 def _option(option: Option) -> tuple[str, str]:
@@ -160,6 +188,29 @@ def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
         escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
         lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join(lines)
+
+
+def metrics() -> str:
+    """Return the page on metrics: what is written by hand down to the mark, then the lists."""
+    page = (FOLDER / "metrics.md").read_text(encoding="utf-8")
+    parts = [
+        page.partition(NOTE)[0] + NOTE,
+        "## carpd",
+        _families(CARPD_METRICS),
+        "## The agent",
+        _families(AGENT_METRICS),
+        "## The controller",
+        _families(CONTROLLER_METRICS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _families(families: Iterable[Family[Any]]) -> str:
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in families:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(rows)
 
 
 def states() -> str:
@@ -222,7 +273,13 @@ def main() -> int:
     )
     check = parser.parse_args().check
     stale = 0
-    pages = {"states.md": states(), "schema.md": settings(), "commands.md": commands()}
+    pages = {
+        "states.md": states(),
+        "schema.md": settings(),
+        "commands.md": commands(),
+        "kubectl.md": kubectl(),
+        "metrics.md": metrics(),
+    }
     for name, text in pages.items():
         page = FOLDER / name
         if page.exists() and page.read_text(encoding="utf-8") == text:

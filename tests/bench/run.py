@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import part_cluster
+import part_controller
 import part_cut
 import part_daemon
 import part_footprint
@@ -55,6 +56,7 @@ PARTS = {
     "daemon": (part_daemon.run, "carpd: time and cost of operations on the control socket"),
     "plan": (part_plan.run, "the planner: 1,000 nodes and 1,000 VirtualIPs; time and memory"),
     "cluster": (part_cluster.run, "Kubernetes: apply to first answer; API server, controller, agents killed"),
+    "controller": (part_controller.run, "the controller at 1,000 VirtualIPs on 100 nodes: memory, writes"),
 }
 
 

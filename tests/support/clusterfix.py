@@ -36,6 +36,14 @@ def _environment() -> dict[str, str]:
     return {**module_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), *paths])}
 
 
+def serves(plane: ControlPlane, plural: str) -> bool:
+    """Whether a resource of ours can be used: for a moment after its CRD was made it answers 429."""
+    try:
+        return plane.admin.exists(f"{API}/{plural}")
+    except ApiError as error:
+        return "initializing" not in str(error)
+
+
 class Part(Program):
     """A program of ours with the tree's packages on its path."""
 
@@ -122,13 +130,7 @@ class Cluster:
             if not self.plane.admin.exists(f"{CRDS}/{definition['metadata']['name']}"):
                 self.plane.admin.create(CRDS, definition)
         for plural in ("virtualips", "virtualippools", "carpnodes"):
-            wait_until(lambda p=plural: self._serves(p), 20, f"{plural} are served")
-
-    def _serves(self, plural: str) -> bool:
-        try:
-            return self.plane.admin.exists(f"{API}/{plural}")
-        except ApiError as error:
-            return "initializing" not in str(error)
+            wait_until(lambda p=plural: serves(self.plane, p), 20, f"{plural} are served")
 
     def add(self, *names: str) -> None:
         """Register nodes and start carpd and agent on each."""

@@ -110,7 +110,7 @@ def _checked(servers: Sequence[str]) -> tuple[str, ...]:
     return tuple(server.rstrip("/") for server in servers)
 
 
-def from_kubeconfig(path: str, servers: Sequence[str] = ()) -> Access:
+def from_kubeconfig(path: str, servers: Sequence[str] = (), context: str = "") -> Access:
     """Return the access of a kubeconfig's current context. Raises ConfigError for one that gives none.
 
     ``path`` empty: ``$KUBECONFIG``, else ``~/.kube/config``.
@@ -122,7 +122,12 @@ def from_kubeconfig(path: str, servers: Sequence[str] = ()) -> Access:
     settings = Configuration()
     try:
         load: Any = load_kube_config
-        load(config_file=path or None, client_configuration=settings, persist_config=False)
+        load(
+            config_file=path or None,
+            context=context or None,
+            client_configuration=settings,
+            persist_config=False,
+        )
     except Exception as error:  # noqa: BLE001 (what the loader stumbles over is the file's, in many types)
         problem = " ".join(str(error).split())
         raise ConfigError("kubeconfig", path or None, f"cannot be used: {problem}") from None

@@ -45,10 +45,6 @@ def render(manifests: Manifests, nodes: Nodes, password_file: str) -> Rendered:
     for node, each in sorted(made.nodes.items()):
         vhosts = []
         for entry in each.spec.get("vhosts", ()):
-            if not entry["interface"]["name"]:
-                title = manifests.titles[entry["name"]]
-                result.problems.append(f"{title}: its status names {node}, which has no interface for it")
-                continue
             path = password_file.replace("{vip}", entry["name"])
             vip = manifests.vips[entry["name"]]
             vhosts.append(_vhost(entry, vip, nodes.carpnodes[node], path))

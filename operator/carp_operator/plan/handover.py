@@ -44,8 +44,10 @@ def judge(
         return Handover(status=before)
     name, _, moment = text.partition("@")
     node, away = name.removeprefix("!"), name.startswith("!")
+    # Demoting where nobody has confirmed yet would move it to nobody; who is about to is waited for.
     ready = {v.node for v in views if v.takes_part}
-    able = sorted(set(members) & ready - {node}) if away else sorted({node} & set(members) & ready)
+    soon = {v.node for v in views if v.state is not None and v.state.state in ("BACKUP", "MASTER")}
+    able = set(members) & soon - {node} if away else {node} & set(members) & soon
     if (master not in ("", node)) if away else master == node:
         result = f"done: {master} is master"
     elif node not in members:
@@ -55,6 +57,6 @@ def judge(
     elif now >= (due := epoch(moment) + PATIENCE):
         result = f"failed: {master or 'nobody'} is still master after {PATIENCE:.0f} s"
     else:
-        demote = {node} if away else set(members) - {node}
+        demote = ({node} if away else set(members) - {node}) if able & ready else set()
         return Handover(frozenset(demote), before, due)
     return Handover(status={"request": text, "result": result})

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from carp_operator.kubectl import main as plugin
+from carp_operator.kubectl import maintenance, waiting
+from kubectlfix import FakeCluster, healthy, node
+
+ON = {"metadata": {"annotations": {"carp.vip/maintenance": "true"}}}
+OFF = {"metadata": {"annotations": {"carp.vip/maintenance": None}}}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """Return a cluster whose n1 is master of two VirtualIPs."""
+    made = healthy("dns", "web")
+    monkeypatch.setattr("carp_operator.kubectl.access.client", lambda given: made)
+    monkeypatch.setattr(waiting, "LOOK", 0.0)
+    monkeypatch.setattr(maintenance, "_GRACE", 0.0)
+    return made
+
+
+def leave(fake: FakeCluster, *names: str) -> None:
+    """Let n1 hand over these VirtualIPs."""
+    for vhost in fake.of("carpnodes", "n1")["status"]["vhosts"]:
+        if vhost["name"] in names:
+            vhost["state"] = "BACKUP"
+
+
+def test_on(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """The annotation is set, and it ends when the node is master of nothing."""
+    fake.on_patch = lambda plural, name: leave(fake, "dns", "web")
+    assert 0 == plugin.main(["maintenance", "node/n1", "on"])
+    assert [("carpnodes", "n1", ON)] == fake.patches
+    shown = capsys.readouterr().out
+    assert "carpnode.carp.vip/n1 maintenance on\nn1 is master of nothing\n" == shown
+
+
+def test_nobody_else(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody else can take over it says so at once, for each VirtualIP, with the reason."""
+    fake.put("nodes", node("n2", cordoned=True))
+    fake.put("nodes", node("n3", ready=False))
+    assert 1 == plugin.main(["maintenance", "n1", "on"])
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 == len(lines)
+    assert lines[0].startswith(
+        "error: n1 is still master of dns: nobody else can take over (n2 is cordoned; n3 "
+    )
+    assert lines[0].endswith("; it moves as soon as one can")
+
+
+def test_no_controller(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """What could move and does not is told after the timeout."""
+    leave(fake, "dns")
+    assert 1 == plugin.main(["maintenance", "n1", "on", "--timeout=1ms"])
+    assert (
+        "n1 is still master of web: it has not moved yet; does the controller run?" in capsys.readouterr().err
+    )
+
+
+def test_off(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """The annotation is taken away, and it ends when nothing of it is left at the node."""
+    vhost = fake.of("carpnodes", "n1")["status"]["vhosts"][0]
+    vhost["demotions"] = [{"reason": "OutOfService", "amount": 200}]
+    fake.on_patch = lambda plural, name: vhost.pop("demotions")
+    assert 0 == plugin.main(["maintenance", "n1", "off"])
+    assert [("carpnodes", "n1", OFF)] == fake.patches
+    assert capsys.readouterr().out.endswith("n1 takes part as before\n")
+
+
+def test_off_without_controller(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """A demotion that stays is an error after the timeout."""
+    vhosts = fake.of("carpnodes", "n1")["status"]["vhosts"]
+    vhosts[0]["demotions"] = [{"reason": "OutOfService", "amount": 200}]
+    assert 1 == plugin.main(["maintenance", "n1", "off", "--timeout=1ms"])
+    assert "timed out after 0.001s waiting for n1" in capsys.readouterr().err
+
+
+def test_errors(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown node, a missing right; without waiting it only asks."""
+    assert 1 == plugin.main(["maintenance", "n9", "on"])
+    assert 'Error from server (NotFound): carpnodes "n9" not found\n' == capsys.readouterr().err
+    assert 0 == plugin.main(["maintenance", "n1", "on", "--wait=false"])
+    fake.forbidden = {"carpnodes"}
+    assert 1 == plugin.main(["maintenance", "n1", "on"])
+    assert "Error from server (Forbidden)" in capsys.readouterr().err
