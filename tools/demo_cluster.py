@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carp.lab.errors import LabError
-from clusterfix import API, NAMESPACE, Cluster
+from clusterfix import NAMESPACE, Cluster, reported
 from controlplane import ControlPlane
 from forward import Forward
 from nodefix import Lab, LateError, idle
@@ -133,16 +133,13 @@ def run(*, keep: bool) -> int:
             print(f"starting carpd and agent on n1, n2, n3; the controller in {NAMESPACE}", flush=True)
             cluster.add("n1", "n2", "n3")
             cluster.start_controller()
-            cluster.wait(lambda: _reported(cluster), "the agents have reported", 60)
+            cluster.wait(
+                lambda: all(reported(cluster, n) for n in cluster.members), "the agents have reported", 60
+            )
             fine = _tell(cluster)
             if keep:
                 _keep(cluster, Path(folder))
     return 0 if fine else 1
-
-
-def _reported(cluster: Cluster) -> bool:
-    items = cluster.plane.admin.get(f"{API}/carpnodes")["items"]
-    return sum("interfaces" in item.get("status", {}) for item in items) == len(cluster.members)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,8 +18,8 @@ from typing import Any, Final
 from carp.state import BusyError
 
 _VERSION: Final = 1
-FILE: Final = "settings.json"
-LOCK: Final = "carpd.lock"
+FILE: Final = "_settings.json"
+LOCK: Final = "_carpd.lock"
 
 
 @dataclass(frozen=True, slots=True)

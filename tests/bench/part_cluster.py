@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from clusterfix import API, Cluster, manifest
+from clusterfix import API, Cluster, manifest, reported
 from controlplane import ControlPlane
 from lanfix import ping
 from nodefix import Lab
@@ -45,13 +45,8 @@ def _running() -> Iterator[Cluster]:
         cluster.install()
         cluster.add("n1", "n2", "n3")
         cluster.start_controller()
-        until(lambda: _reported(cluster), 60.0, "agents that have reported")
+        until(lambda: all(reported(cluster, n) for n in cluster.members), 60.0, "agents that have reported")
         yield cluster
-
-
-def _reported(cluster: Cluster) -> bool:
-    items = cluster.plane.admin.get(f"{API}/carpnodes")["items"]
-    return len([i for i in items if i.get("status", {}).get("interfaces")]) == len(cluster.members)
 
 
 def _apply_to_answer(cluster: Cluster, count: int) -> Figure:

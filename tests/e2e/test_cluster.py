@@ -3,66 +3,19 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from apifix import make_control_plane, pytest_runtest_makereport
-from clusterfix import API, CRDS, NAMESPACE, Cluster
-from nodefix import Lab, holds, idle
+from clusterfix import API, CRDS, NAMESPACE, Cluster, cluster, reported, unnoticed
+from nodefix import holds, idle
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from carp.lab.client import Prober
-    from controlplane import ControlPlane
-
-__all__ = ["make_control_plane", "pytest_runtest_makereport"]
+__all__ = ["cluster", "make_control_plane", "pytest_runtest_makereport"]
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
-
-
-@pytest.fixture
-def cluster(make_control_plane: Callable[..., ControlPlane]) -> Iterator[Cluster]:
-    """Yield three nodes with carpd and agent each, the controller, and a client beside them."""
-    with Lab() as lab:
-        plane = make_control_plane(lab.node("n100"))
-        made = Cluster(lab, plane)
-        made.install()
-        made.add("n1", "n2", "n3")
-        made.start_controller()
-        made.wait(lambda: all(_reported(made, n) for n in made.members), "the agents have reported", 30)
-        yield made
-
-
-def _reported(cluster: Cluster, node: str) -> bool:
-    path = f"{API}/carpnodes/{node}"
-    admin = cluster.plane.admin
-    return admin.exists(path) and bool(admin.get(path).get("status", {}).get("interfaces"))
-
-
-@contextlib.contextmanager
-def unnoticed(cluster: Cluster, address: str, *, moves: int = 0) -> Iterator[Prober]:
-    """Check that a client loses no answer and sees one owner at a time.
-
-    It moves that often; at a handover the old owner goes on answering for 100 ms (design rule 4).
-    """
-    with cluster.prober(address) as prober:
-        prober.wait_answering(10)
-        prober.wait_settled(10)
-        prober.mark("begin")
-        yield prober
-        idle(0.5)
-        summary = prober.stop().summary
-    story = "\n".join(line for m in cluster.members.values() for line in m.states())
-    assert (0, []) == (summary.lost, [o for o in summary.outages if o.lost]), story
-    assert (0 if not moves else 0.25) >= summary.two_owners.longest_s, story
-    owners = [change.owners for change in summary.owners if len(change.owners) == 1]
-    assert moves == len(list(groupby(owners))) - 1, story
 
 
 def _specs(cluster: Cluster) -> dict[str, Any]:
@@ -213,7 +166,7 @@ def test_objects_that_vanish(cluster: Cluster) -> None:
         cluster.wait(lambda: not admin.exists(f"{CRDS}/carpnodes.carp.vip"), "the CRD is gone", 20)
         idle(2)
         cluster.install_crds()
-        cluster.wait(lambda: all(_reported(cluster, n) for n in cluster.members), "the agents are back", 60)
+        cluster.wait(lambda: all(reported(cluster, n) for n in cluster.members), "the agents are back", 60)
         cluster.wait_ready("web", seconds=60)
         saved = cluster.plane.snapshot()
         cluster.patch("web", {"announce": {"count": 4}})

@@ -193,7 +193,7 @@ def test_no_answer_and_no_log_line_has_a_password(lab: Lab) -> None:
     with contextlib.suppress(RefusedError):
         call(lab, "n1", "reload")
     said.append(call(lab, "n1", "status"))
-    assert SECRET in (lab.folder / "n1.state" / "settings.json").read_text()
+    assert SECRET in (lab.folder / "n1.state" / "_settings.json").read_text()
     for text in (json.dumps(said), one.text):
         assert "own" in text
         assert SECRET not in text

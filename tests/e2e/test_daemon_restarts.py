@@ -105,7 +105,7 @@ def test_settings_of_the_socket_survive_everything(lab: Lab) -> Measured:
     assert ([{"name": "web", "result": "added", "problem": ""}], []) == (answer["outcomes"], answer["errors"])
     assert (5, True) == (answer["generation"], answer["persisted"])
     one.master()
-    stored = lab.folder / "n1.state" / "settings.json"
+    stored = lab.folder / "n1.state" / "_settings.json"
     assert 0o600 == stored.stat().st_mode & 0o777
     one.kill()
     wait_until(lambda: not holds(lab.node("n1")), 5, "the lease ends", one)
@@ -130,7 +130,7 @@ def test_damaged_settings(lab: Lab, damage: str) -> None:
     call(lab, "n1", "apply", uid="u-1", generation=5, cluster="c-1", vhosts=[first()])
     one.master()
     one.kill()
-    stored = lab.folder / "n1.state" / "settings.json"
+    stored = lab.folder / "n1.state" / "_settings.json"
     if damage == "truncated":
         stored.write_bytes(stored.read_bytes()[:-40])
     elif damage == "garbage":

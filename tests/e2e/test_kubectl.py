@@ -6,45 +6,28 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apifix import make_control_plane, pytest_runtest_makereport
-from clusterfix import API, Cluster
-from nodefix import Lab, idle
+from clusterfix import cluster, unnoticed
 from tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from clusterfix import Cluster
 
-    from controlplane import ControlPlane
-
-__all__ = ["make_control_plane", "pytest_runtest_makereport"]
+__all__ = ["cluster", "make_control_plane", "pytest_runtest_makereport"]
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 ADDRESS = "10.99.0.252"
 
 
-@pytest.fixture
-def cluster(make_control_plane: Callable[..., ControlPlane]) -> Iterator[Cluster]:
-    """Yield three nodes that serve one VirtualIP."""
-    with Lab() as lab:
-        plane = make_control_plane(lab.node("n100"))
-        made = Cluster(lab, plane)
-        made.install()
-        made.add("n1", "n2", "n3")
-        made.start_controller()
-        made.wait(lambda: all(_reported(made, n) for n in made.members), "the agents have reported", 30)
-        made.apply("web", ADDRESS)
-        made.wait_ready("web")
-        yield made
-
-
-def _reported(cluster: Cluster, node: str) -> bool:
-    path, admin = f"{API}/carpnodes/{node}", cluster.plane.admin
-    return admin.exists(path) and bool(admin.get(path).get("status", {}).get("interfaces"))
+@pytest.fixture(autouse=True)
+def served(cluster: Cluster) -> None:
+    """Let the cluster serve one VirtualIP."""
+    cluster.apply("web", ADDRESS)
+    cluster.wait_ready("web")
 
 
 def carp(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
@@ -63,25 +46,11 @@ def carp(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-@contextmanager
-def answered(cluster: Cluster) -> Iterator[None]:
-    """Check that a client that asks each millisecond has every answer."""
-    with cluster.prober(ADDRESS) as prober:
-        prober.wait_answering(10)
-        prober.wait_settled(10)
-        prober.mark("begin")
-        yield
-        idle(0.5)
-        summary = prober.stop().summary
-    story = "\n".join(line for m in cluster.members.values() for line in m.states())
-    assert 0 == summary.lost, story
-
-
 def test_handover_and_maintenance(cluster: Cluster) -> None:
     """Handover to a node and away from it, maintenance on and off: each says what it did when it is done, and
     no answer is lost; where nobody else is left, maintenance says why the address stays.
     """
-    with answered(cluster):
+    with unnoticed(cluster, ADDRESS, moves=3):
         before = cluster.master("web")
         to = next(name for name in sorted(cluster.members) if name != before)
         began = time.monotonic()

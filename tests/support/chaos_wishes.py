@@ -277,7 +277,7 @@ def _fill(ballast: Path) -> None:
 def folder_in_the_way(world: World, rng: random.Random) -> str:
     """The file of the settings cannot be replaced, then it can."""
     member = any_of(world, rng)
-    stored = member.state / "settings.json"
+    stored = member.state / "_settings.json"
     stored.unlink()
     stored.mkdir()
     _refuse(member)
@@ -291,14 +291,14 @@ def folder_in_the_way(world: World, rng: random.Random) -> str:
 def damaged_state(world: World, rng: random.Random) -> str:
     """Files of the state are damaged, then the worker is killed; what it has lost it is told again."""
     member = mortal(world, rng)
-    names = rng.sample(["settings.json", *(f"{vhost}.json" for vhost in ADDRESSES)], rng.randint(1, 3))
+    names = rng.sample(["_settings.json", *(f"{vhost}.json" for vhost in ADDRESSES)], rng.randint(1, 3))
     for name in names:
         path: Any = member.state / name
         data = path.read_bytes()
         how = rng.choice((data[: len(data) // 2], b"", rng.randbytes(300), b"[" * 5000, b'{"version": 1}'))
         path.write_bytes(how)
     gone(member.signal(signal.SIGKILL))
-    if "settings.json" in names and not member.call("hello")["problems"]:
+    if "_settings.json" in names and not member.call("hello")["problems"]:
         msg = f"{member.name}: does not say that its settings are damaged"
         raise Broken(msg)
     _confirm(member)

@@ -5,19 +5,23 @@ Agents and the controller run with their own accounts and roles, never as admin;
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
+
+import pytest
 
 from apiclient import ApiError
 from carp.lab.node import module_environment
 from carp_operator.api import crd
-from nodefix import Lab, Program, wait_until
+from nodefix import Lab, Program, idle, wait_until
 from tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from carp.lab.client import Prober
     from carp.lab.node import Node
@@ -213,3 +217,43 @@ def manifest(name: str, *addresses: str, **spec: Any) -> dict[str, Any]:
         "metadata": meta,
         "spec": {**given, **spec},
     }
+
+
+@pytest.fixture
+def cluster(make_control_plane: Callable[..., ControlPlane]) -> Iterator[Cluster]:
+    """Yield three nodes with carpd and agent each, the controller, and a client beside them."""
+    with Lab() as lab:
+        plane = make_control_plane(lab.node("n100"))
+        made = Cluster(lab, plane)
+        made.install()
+        made.add("n1", "n2", "n3")
+        made.start_controller()
+        made.wait(lambda: all(reported(made, n) for n in made.members), "the agents have reported", 30)
+        yield made
+
+
+def reported(cluster: Cluster, node: str) -> bool:
+    """Whether a node's agent has said what carpd knows."""
+    path = f"{API}/carpnodes/{node}"
+    admin = cluster.plane.admin
+    return admin.exists(path) and bool(admin.get(path).get("status", {}).get("interfaces"))
+
+
+@contextlib.contextmanager
+def unnoticed(cluster: Cluster, address: str, *, moves: int = 0) -> Iterator[Prober]:
+    """Check that a client loses no answer and sees one owner at a time.
+
+    It moves that often; at a handover the old owner goes on answering for 100 ms (design rule 4).
+    """
+    with cluster.prober(address) as prober:
+        prober.wait_answering(10)
+        prober.wait_settled(10)
+        prober.mark("begin")
+        yield prober
+        idle(0.5)
+        summary = prober.stop().summary
+    story = "\n".join(line for m in cluster.members.values() for line in m.states())
+    assert (0, []) == (summary.lost, [o for o in summary.outages if o.lost]), story
+    assert (0 if not moves else 0.25) >= summary.two_owners.longest_s, story
+    owners = [change.owners for change in summary.owners if len(change.owners) == 1]
+    assert moves == len(list(groupby(owners))) - 1, story

@@ -31,6 +31,12 @@ def test_given() -> None:
     assert (0.5, 5, True) == (found.rate, found.burst, found.json)
 
 
+def test_interfaces() -> None:
+    """Names and patterns stand with commas; nothing means all."""
+    assert "" == parse(["--namespace", "x"]).interfaces
+    assert "eth*,bond0" == parse(["--namespace", "x", "--interfaces", "eth*, bond0"]).interfaces
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -38,6 +44,7 @@ def test_given() -> None:
         (["--resync", "1s"], "resync: '1s' is not between 10s and 86400s"),
         (["--replace-after", "soon"], "replace-after: 'soon' is no duration"),
         (["--writes-per-second", "many"], "writes-per-second: 'many' is not between 0.1 and 1000"),
+        (["--interfaces", "eth0,a/b"], "interfaces: 'a/b' is no name or pattern of an interface"),
         (["--write-burst", "0"], "write-burst: '0' is not between 1 and 10000"),
     ],
 )

@@ -148,3 +148,14 @@ def test_lost_watch_lists_again() -> None:
         bench.loop.relist()
         wait_for(lambda: bench.feed.starts == 2)
         wait_for(lambda: server.objects["carpnodes", "n1"]["spec"]["vhosts"] == [])
+
+
+def test_interfaces_that_are_none_of_ours() -> None:
+    """Where --interfaces leaves none, the condition says so and no node is told."""
+    server = cluster()
+    with running(server, interfaces="bond*") as bench:
+        wait_for(lambda: "conditions" in server.objects["virtualips", "web"].get("status", {}))
+        wait_for(bench.settled)
+    found = {c["type"]: c["reason"] for c in server.objects["virtualips", "web"]["status"]["conditions"]}
+    assert "NoCandidate" == found["Accepted"]
+    assert [[], []] == [server.objects["carpnodes", name]["spec"]["vhosts"] for name in ("n1", "n2")]

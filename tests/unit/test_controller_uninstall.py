@@ -116,12 +116,18 @@ def test_virtual_ips_say_so() -> None:
         {"type": "Ready", "status": "False", "reason": "Degraded", "lastTransitionTime": older},
         {"type": "Advertised", "status": "True", "reason": "Mastered", "lastTransitionTime": old},
     ]
-    status = {"vhid": 1, "nodes": [{"name": "n1"}, {"name": "n2"}], "conditions": conditions}
+    status = {
+        "vhid": 1,
+        "master": {"node": "n1"},
+        "nodes": [{"name": "n1"}, {"name": "n2"}],
+        "conditions": conditions,
+    }
     server.vips = [{"metadata": {"name": "web"}, "status": status}, {"metadata": {"name": "new"}}]
     run(server)
     assert ["web/status"] == list(server.marked)
     marked = server.marked["web/status"]
-    assert (None, [{"name": "n2"}]) == (marked["master"], marked["nodes"])
+    assert (1, [{"name": "n2"}]) == (marked["vhid"], marked["nodes"])
+    assert "master" not in marked
     accepted, ready, advertised = marked["conditions"]
     assert conditions[0] == accepted
     assert ("False", "Uninstalled", older) == (ready["status"], ready["reason"], ready["lastTransitionTime"])

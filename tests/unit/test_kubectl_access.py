@@ -79,11 +79,13 @@ def test_what_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(access, "FOLDER", str(tmp_path))
     with pytest.raises(ConfigError, match="there is none: --kubeconfig FILE"):
         access.client(_given())
+    with pytest.raises(ConfigError, match="there is none"):
+        access.client(_given(None, "two"))
     with pytest.raises(ConfigError, match="does not exist"):
         access.client(_given(tmp_path / "none"))
     config = tmp_path / "config"
     _config(config)
-    with pytest.raises(ConfigError, match=r"^context: 'three' cannot be used: .*/config does not have it$"):
+    with pytest.raises(ConfigError, match=r"^kubeconfig: .*/config' cannot be used: .* name three in "):
         access.client(_given(config, "three"))
 
 

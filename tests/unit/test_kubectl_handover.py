@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carp_operator.kubectl import handover, waiting
 from carp_operator.kubectl import main as plugin
+from carp_operator.kubectl import waiting
 from carp_operator.plan.handover import ANNOTATION
 from kubectlfix import NOW, FakeCluster, healthy, vip
 
@@ -20,7 +20,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     monkeypatch.setattr("carp_operator.kubectl.access.client", lambda given: made)
     monkeypatch.setattr("carp_operator.kubectl.reading.now", lambda: NOW)
     monkeypatch.setattr(waiting, "LOOK", 0.0)
-    monkeypatch.setattr(handover, "_RETRY", 0.5)
     made.on_patch = answering(made, "done: n2 is master")
     return made
 
@@ -67,21 +66,6 @@ def test_not_done(result: str, line: str, fake: FakeCluster, capsys: pytest.Capt
     fake.on_patch = answering(fake, result)
     assert 1 == plugin.main(["handover", "web", "--to=n2"])
     assert f"{line}\n" == capsys.readouterr().err
-
-
-def test_refusal_that_passes(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right after a change nobody counts as ready: it asks again for a while."""
-    refusing = answering(fake, "refused: no other member is ready to take over")
-    done = fake.on_patch
-    clock = iter(range(1_767_225_600, 1_767_226_000))
-    monkeypatch.setattr("carp_operator.kubectl.reading.now", lambda: float(next(clock)))
-
-    def answer(plural: str, name: str) -> None:
-        (refusing if len(fake.patches) < 3 else done)(plural, name)
-
-    fake.on_patch = answer
-    assert 0 == plugin.main(["handover", "web"])
-    assert 3 == len(fake.patches)
 
 
 def test_nobody_answers(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

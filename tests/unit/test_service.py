@@ -36,7 +36,7 @@ def play(tmp_path: Path) -> Callable[..., None]:
 
 
 def _stored(daemon: Carpd) -> dict[str, Any]:
-    outer = json.loads((daemon.folder / "settings.json").read_text())
+    outer = json.loads((daemon.folder / "_settings.json").read_text())
     payload: dict[str, Any] = json.loads(outer["payload"])
     return payload
 
@@ -81,11 +81,11 @@ def test_the_same_again(play: Any) -> None:
 
     async def scene(daemon: Carpd) -> None:
         assert {"own": "added"} == await daemon.results(OWN)
-        before = (daemon.folder / "settings.json").stat().st_ino
+        before = (daemon.folder / "_settings.json").stat().st_ino
         assert {"own": "unchanged"} == await daemon.results(OWN)
-        assert before == (daemon.folder / "settings.json").stat().st_ino
+        assert before == (daemon.folder / "_settings.json").stat().st_ino
         assert {"own": "changed"} == await daemon.results({**OWN, "advskew": 7})
-        assert before != (daemon.folder / "settings.json").stat().st_ino
+        assert before != (daemon.folder / "_settings.json").stat().st_ino
 
     play(scene)
 
@@ -154,7 +154,7 @@ def test_what_is_no_set(play: Any, fields: dict[str, Any], problem: str) -> None
         given = {"uid": "u", "generation": 1, "cluster": "c", "vhosts": [OWN]} | fields
         assert (await daemon.refusal("apply", **given)).startswith(problem)
         assert [] == await _names(daemon)
-        assert not (daemon.folder / "settings.json").exists()
+        assert not (daemon.folder / "_settings.json").exists()
 
     play(scene)
 
@@ -180,9 +180,9 @@ def test_a_full_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         (daemon.folder / "settings.new").mkdir()
         answer = await daemon.apply(OWN)
         assert (None, False) == (answer["generation"], answer["persisted"])
-        assert "settings.json: Is a directory" in answer["problem"]
+        assert "_settings.json: Is a directory" in answer["problem"]
         assert ["own"] == await _names(daemon)
-        assert "settings.json: Is a directory" in (await daemon.ask("hello"))["problems"][0]
+        assert "_settings.json: Is a directory" in (await daemon.ask("hello"))["problems"][0]
         assert "carp_state_persisted 0" in (await daemon.ask("metrics"))["text"]
         (daemon.folder / "settings.new").rmdir()
         answer = await daemon.apply(OWN)

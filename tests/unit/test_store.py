@@ -7,16 +7,17 @@ import json
 import os
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carp.daemon.store import FILE, Settings, Store
+from carp.core.reader import NAME
+from carp.daemon.store import FILE, LOCK, Settings, Store
 from carp.state import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 GIVEN = Settings(
     vhosts=({"name": "web", "vhid": 1, "password": "love", "addresses": ["10.1.1.9"]},),
@@ -59,7 +60,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, disk: Store) -> None:
     assert GIVEN == again.load()
     assert "" == again.problem
     assert 0o600 == (tmp_path / FILE).stat().st_mode & 0o777
-    assert 0o600 == (tmp_path / "carpd.lock").stat().st_mode & 0o777
+    assert 0o600 == (tmp_path / "_carpd.lock").stat().st_mode & 0o777
     again.close()
 
 
@@ -69,7 +70,7 @@ def test_forgetting_leaves_an_empty_folder(tmp_path: Path, disk: Store) -> None:
     for name in ("settings.new", "web.json", "web.new", "web.lock"):
         (tmp_path / name).write_text("{}")
     assert disk.forget()
-    assert ["carpd.lock"] == [path.name for path in tmp_path.iterdir()]
+    assert ["_carpd.lock"] == [path.name for path in tmp_path.iterdir()]
     assert (None, "") == (disk.load(), disk.problem)
     disk.close()
     assert [] == list(tmp_path.iterdir())
@@ -82,7 +83,7 @@ def test_forgetting_spares_who_runs(tmp_path: Path, disk: Store) -> None:
     with (tmp_path / "web.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert disk.forget()
-    assert ["carpd.lock", "notes.txt", "web.json", "web.lock"] == sorted(p.name for p in tmp_path.iterdir())
+    assert ["_carpd.lock", "notes.txt", "web.json", "web.lock"] == sorted(p.name for p in tmp_path.iterdir())
 
 
 def test_settings_after_forgetting_are_kept(tmp_path: Path, disk: Store) -> None:
@@ -90,7 +91,7 @@ def test_settings_after_forgetting_are_kept(tmp_path: Path, disk: Store) -> None
     assert disk.forget()
     assert disk.save(GIVEN)
     disk.close()
-    assert ["carpd.lock", FILE] == sorted(path.name for path in tmp_path.iterdir())
+    assert ["_carpd.lock", FILE] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_forgetting_that_fails(tmp_path: Path, disk: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +132,7 @@ def test_the_file_is_replaced_and_synced(
     monkeypatch.setattr(os, "fsync", fsync)
     disk.save(GIVEN)
     assert ["file", "not yet renamed", "folder", "renamed"] == steps
-    assert [FILE, "carpd.lock"] == sorted((p.name for p in tmp_path.iterdir()), reverse=True)
+    assert [FILE, "_carpd.lock"] == sorted((p.name for p in tmp_path.iterdir()), reverse=True)
 
 
 def test_every_cut_is_noticed(tmp_path: Path, disk: Store) -> None:
@@ -212,7 +213,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_folder_that_vanishes(tmp_path: Path) -> None:
     """A folder deleted under way: saving fails and says so."""
     made = Store(str(tmp_path / "state"))
-    (tmp_path / "state" / "carpd.lock").unlink()
+    (tmp_path / "state" / "_carpd.lock").unlink()
     (tmp_path / "state").rmdir()
     assert not made.save(GIVEN)
     assert "No such file or directory" in made.problem
@@ -236,3 +237,8 @@ def test_a_crash_gives_the_lock_up(tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     Store(str(tmp_path)).close()
+
+
+def test_no_vhost_can_be_called_like_a_file_of_ours() -> None:
+    """A vhost's own files are NAME.json and NAME.lock, and a name begins with a letter or a digit."""
+    assert [None, None] == [NAME.fullmatch(Path(file).stem) for file in (FILE, LOCK)]

@@ -22,6 +22,7 @@ REASONS: Final[dict[str, str]] = {
     # Advertised
     "Mastered": "One node holds the addresses and advertises.",
     "NoMaster": "No member says that it is master.",
+    "Uninstalled": "The operator was uninstalled; nobody holds the addresses until it is installed again.",
     "Conflict": "Two members say that they are master, or a host that is no member answers for an address.",
     # Ready
     "Ready": "Accepted, advertised, and every member takes part.",

@@ -102,7 +102,12 @@ class Process:
             counts=counts,
             leads=leads,
         )
-        self._loop = Loop(self._parts, resync=options.resync, replace_after=options.replace_after)
+        self._loop = Loop(
+            self._parts,
+            resync=options.resync,
+            replace_after=options.replace_after,
+            interfaces=options.interfaces,
+        )
         secrets_here = SECRETS.within(options.namespace)
         self._watcher = Watcher(client, secrets_here, passwords.event, field=SELECTION)
         self._thread = threading.Thread(target=self._loop.run, name="loop", daemon=True)

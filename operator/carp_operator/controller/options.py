@@ -43,6 +43,7 @@ class Options:
     rate: float
     burst: int
     replace_after: float
+    interfaces: str
     resync: float
     leader_elect: bool
     identity: str
@@ -64,6 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         rate=_number("writes-per-second", given.writes_per_second, 0.1, 1000),
         burst=int(_number("write-burst", given.write_burst, 1, 10000)),
         replace_after=_seconds("replace-after", given.replace_after, 10, 7 * 86400),
+        interfaces=",".join(_names(given.interfaces)),
         resync=_seconds("resync", given.resync, 10, 86400),
         leader_elect=given.leader_elect,
         identity=os.environ.get("POD_NAME", "") or os.uname().nodename,
@@ -99,12 +101,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="how long a Node may be NotReady before another takes its memberships [5m]",
     )
+    add(
+        "--interfaces",
+        default="",
+        metavar="NAMES",
+        help="names or patterns, with commas, of the interfaces that addresses may live on where the "
+        "annotation carp.vip/interfaces of a CarpNode does not say; e.g. 'eth*,bond0' [all]",
+    )
     add("--resync", default="5m", metavar="TIME", help="how often everything is listed [5m]")
     add("--leader-elect", action="store_true", help="plan and write only while holding the Lease")
     add("--log-format", choices=("text", "json"), default="text", help="[text]")
     add("--debug", action="store_true", help="log more")
     add("--version", action="version", version=f"carp-controller {__version__}")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    for name in found:
+        if len(name) > 15 or "/" in name or any(map(str.isspace, name)):
+            raise ConfigError(
+                "interfaces", name, "is no name or pattern of an interface, such as eth0 or bond*"
+            )
+    return found
 
 
 def _number(option: str, text: str, low: float, high: float) -> float:

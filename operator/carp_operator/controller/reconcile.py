@@ -44,11 +44,12 @@ LONGEST_WAIT: Final = 30.0
 class Loop:
     """The loop and what it knows; `dirty`, `heard` and `relist` may be called by any thread."""
 
-    def __init__(self, parts: Parts, *, resync: float, replace_after: float) -> None:
-        """``resync`` and ``replace_after`` in s."""
+    def __init__(self, parts: Parts, *, resync: float, replace_after: float, interfaces: str = "") -> None:
+        """``resync`` and ``replace_after`` in s; ``interfaces``: those in use, as in a plan's snapshot."""
         self._parts = parts
         self._resync_every = resync
         self._replace_after = replace_after
+        self._interfaces = interfaces
         self._writing = Writing(parts, self._poke, self._say)
         self._cache = Cache()
         self._keys_at: float | None = None
@@ -224,6 +225,7 @@ class Loop:
             keys=keys,
             now=time.time(),
             replace_after=self._replace_after,
+            interfaces=self._interfaces,
         )
         made = plan(snapshot, self._cache)
         took = time.monotonic() - began

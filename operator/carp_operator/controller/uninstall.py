@@ -158,19 +158,14 @@ class Uninstall:
             return
         now = stamp(time.time())
         for vip in vips:
-            status = vip.get("status")
-            if status:
-                named = [each for each in status.get("nodes") or () if each.get("name") in silent]
-                gone = {"master": None, "backups": None, "authentication": None}
-                conditions = [_ended(each, now) for each in status.get("conditions") or ()]
-                body = {"status": {**gone, "nodes": named, "conditions": conditions}}
-                self._patch_status(vip["metadata"]["name"], body)
+            if vip.get("status"):
+                self._write(vip["metadata"]["name"], _abandoned(vip["status"], silent, now))
 
-    def _patch_status(self, name: str, body: Object) -> None:
+    def _write(self, name: str, status: Object) -> None:
+        """Write a VirtualIP's status as the controller does, so that the next one finds it its own."""
+        meta = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "VirtualIP", "metadata": {"name": name}}
         try:
-            self._try(
-                lambda: self.client.patch(VIRTUAL_IPS, name, body, subresource="status", manager=MANAGER)
-            )
+            self._try(lambda: self.client.apply_status(VIRTUAL_IPS, meta | {"status": status}, MANAGER))
         except NotFound:
             return
 
@@ -212,6 +207,14 @@ class Uninstall:
                     raise
                 self.say(f"{error}; trying again")
                 self.sleep(POLL)
+
+
+def _abandoned(status: Object, silent: set[str], now: str) -> Object:
+    """Return the status of a VirtualIP that only the nodes in ``silent`` may still hold."""
+    kept = {k: v for k, v in status.items() if k not in ("master", "backups", "authentication")}
+    nodes = [each for each in status.get("nodes") or () if each.get("name") in silent]
+    conditions = [_ended(each, now) for each in status.get("conditions") or ()]
+    return {**kept, "nodes": nodes, "conditions": conditions}
 
 
 def _ended(condition: Object, now: str) -> Object:

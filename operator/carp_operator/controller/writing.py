@@ -6,9 +6,9 @@ import logging
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from carp_operator.controller.counts import failure
 from carp_operator.controller.outbox import MOST, Outbox, Write
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from carp_operator.kube.client import Object
 
 log: Final = logging.getLogger("carp.controller")
+_REMEMBERED: Final = 4
+"""Specs of a CarpNode that we know as our own."""
 _WRITTEN: Final = {"VirtualIP": "virtualips/status", "CarpNode": "carpnodes"}
 """Kind that a notice is about -> the write that it belongs to."""
 
@@ -62,6 +64,8 @@ class Writing:
         """What to tell once a write, not sent yet, is done."""
         self._sent: dict[Key, list[Notice]] = {}
         """The same of writes under way."""
+        self._tried: dict[str, deque[Any]] = {}
+        """CarpNode -> the lists of vhosts that we sent last: a watch may show one before its write is answered."""
         self._told: dict[str, CarpNode] = {}
         """CarpNodes as our last write of them was answered."""
 
@@ -139,11 +143,14 @@ class Writing:
             told = self._told.get(name)
             if name not in planned:
                 self._told[name] = carp
+            elif list(carp.vhosts) in self._tried.get(name, ()):
+                continue
             elif told is not None and told.uid == carp.uid and told.generation < carp.generation:
                 text = f"somebody changed the spec (generation {carp.generation}); it was put right"
                 found.append(Notice("CarpNode", name, "SpecRestored", text, warning=True))
         for name in self._told.keys() - carpnodes.keys():
             del self._told[name]
+            self._tried.pop(name, None)
         return found
 
     def _send(self, write: Write) -> None:
@@ -154,6 +161,9 @@ class Writing:
         if self._closed.is_set() or not self._parts.leads():
             result = Transient(what, "this replica may not write any more")
         else:
+            if write.resource == CARP_NODES:
+                tried = self._tried.setdefault(write.name, deque(maxlen=_REMEMBERED))
+                tried.append(write.body["spec"].get("vhosts", []))
             try:
                 result = self._request(write)
             except KubeError as error:

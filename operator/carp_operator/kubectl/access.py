@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.core.errors import CarpError, ConfigError
-from carp_operator.kube.access import FOLDER
+from carp_operator.kube.access import FOLDER, from_kubeconfig
 from carp_operator.kube.errors import Forbidden, KubeError, NotFound, Unauthorized, Unreachable
 from carp_operator.kube.resources import GROUP, Resource
 
@@ -49,7 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def client(given: argparse.Namespace) -> Client:
     """Return a client for these options; nothing is sent yet. Raises ConfigError."""
-    from carp_operator.kube.client import connect  # noqa: PLC0415 (needs packages that `render` does not)
+    # Needs packages that `render` does not.
+    from carp_operator.kube.client import Client, connect  # noqa: PLC0415
 
     path = given.kubeconfig or os.environ.get("KUBECONFIG", "")
     home = Path.home() / ".kube" / "config"
@@ -57,23 +56,11 @@ def client(given: argparse.Namespace) -> Client:
         path = str(home)
     if given.kubeconfig and not Path(given.kubeconfig).exists():
         raise ConfigError("kubeconfig", given.kubeconfig, "does not exist")
-    if not path and not given.context:
-        if not (Path(FOLDER) / "token").exists():
-            raise ConfigError("kubeconfig", None, "there is none: --kubeconfig FILE, or set KUBECONFIG")
-        return connect(None)
-    if not given.context:
-        return connect(path)
-    # Of several files that are merged the last one names the context.
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as chosen:
-        json.dump({"current-context": given.context, "clusters": [], "contexts": [], "users": []}, chosen)
-        chosen.flush()
-        try:
-            return connect(os.pathsep.join([path or str(home), chosen.name]))
-        except ConfigError as error:
-            problem = str(error).rpartition("cannot be used: ")[2]
-            if f"name {given.context} in" in problem:
-                problem = f"{path or home} does not have it"
-            raise ConfigError("context", given.context, f"cannot be used: {problem}") from None
+    if path:
+        return Client(from_kubeconfig(path, context=given.context or ""))
+    if given.context or not (Path(FOLDER) / "token").exists():
+        raise ConfigError("kubeconfig", None, "there is none: --kubeconfig FILE, or set KUBECONFIG")
+    return connect(None)
 
 
 def text(client: Client, path: str, query: Query) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import CarpError
@@ -15,7 +13,7 @@ from carp_operator.kubectl.usage import OK, complain, make_parser, put
 from carp_operator.plan.handover import ANNOTATION, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from carp_operator.kube.client import Client, Object
     from carp_operator.kubectl.usage import Parser
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
 MANAGER: Final = "kubectl-carp"
 _SKEW: Final = 15.0
 """s by which our clock may differ from the server's; a request is given up by the controller's clock."""
-_PASSING: Final = "ready to take over"
-"""What the controller also says for a moment after each change, until the members have confirmed it."""
-_RETRY: Final = 5.0
-"""s for which such a refusal is not believed."""
 _EPILOG: Final = """\
 examples:
   kubectl carp handover ingress
@@ -59,12 +53,11 @@ def main(words: Sequence[str]) -> int:
     to = access.named(given.to, "node", "nodes", "cn", "carpnode") if given.to else ""
     client = access.client(given)
     node, away = target(client.get(VIRTUAL_IPS, name), to)
-    again = partial(ask, client, name, node, away=away)
-    asked = again()
+    asked = ask(client, name, node, away=away)
     if not limit:
         put(f"virtualip.carp.vip/{name} handover requested\n")
         return OK
-    return _wait(client, name, asked, limit, again)
+    return _wait(client, name, asked, limit)
 
 
 def target(vip: Object, to: str) -> tuple[str, bool]:
@@ -104,21 +97,14 @@ def _server_time(vip: Object, asked: str) -> float:
     return max((epoch(r.text(f, "time")) for f in fields if f.get("manager") == MANAGER), default=0.0)
 
 
-def _wait(client: Client, name: str, asked: str, limit: float, again: Callable[[], str]) -> int:
-    """Wait for the controller's answer, and print it; ``again`` asks once more."""
-    began = time.monotonic()
+def _wait(client: Client, name: str, asked: str, limit: float) -> int:
+    """Wait for the controller's answer, and print it."""
     vip: Object = {}
 
     def answered() -> bool:
-        nonlocal vip, asked
+        nonlocal vip
         vip = client.get(VIRTUAL_IPS, name)
-        if r.text(vip, "status", "handover", "request") != asked:
-            return False
-        result = r.text(vip, "status", "handover", "result")
-        if _PASSING in result and time.monotonic() - began < min(_RETRY, limit):
-            asked = again()
-            return False
-        return True
+        return r.text(vip, "status", "handover", "request") == asked
 
     if not waiting.until(answered, limit):
         holder = r.master(vip) or "nobody"
