@@ -129,7 +129,7 @@ class Feed:
 class Bench:
     """A loop on a server in memory."""
 
-    def __init__(self, server: Server, rate: float = 1000.0) -> None:
+    def __init__(self, server: Server, rate: float = 1000.0, interfaces: str = "") -> None:
         client: Any = server
         self.server, self.feed, self.leading, self.counts = server, Feed(), True, Counts()
         self.store = Store(self._dirty)
@@ -147,7 +147,7 @@ class Bench:
             self.counts,
             lambda: self.leading,
         )
-        self.loop = Loop(self.parts, resync=300.0, replace_after=300.0)
+        self.loop = Loop(self.parts, resync=300.0, replace_after=300.0, interfaces=interfaces)
         self.probes = Probes(self.loop, self.parts, 300.0)
 
     def _dirty(self, soon: bool = True) -> None:
@@ -162,9 +162,11 @@ class Bench:
 
 
 @contextmanager
-def running(server: Server, *, synced: bool = True, leading: bool = True) -> Iterator[Bench]:
+def running(
+    server: Server, *, synced: bool = True, leading: bool = True, interfaces: str = ""
+) -> Iterator[Bench]:
     """Run a loop."""
-    bench = Bench(server)
+    bench = Bench(server, interfaces=interfaces)
     bench.leading = leading
     if synced:
         bench.passwords.event(Synced(()))

@@ -177,14 +177,14 @@ def test_a_full_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings are in force, not confirmed, said in every way; with space again they are stored."""
 
     async def scene(daemon: Carpd) -> None:
-        (daemon.folder / "settings.new").mkdir()
+        (daemon.folder / "_settings.new").mkdir()
         answer = await daemon.apply(OWN)
         assert (None, False) == (answer["generation"], answer["persisted"])
         assert "_settings.json: Is a directory" in answer["problem"]
         assert ["own"] == await _names(daemon)
         assert "_settings.json: Is a directory" in (await daemon.ask("hello"))["problems"][0]
         assert "carp_state_persisted 0" in (await daemon.ask("metrics"))["text"]
-        (daemon.folder / "settings.new").rmdir()
+        (daemon.folder / "_settings.new").rmdir()
         answer = await daemon.apply(OWN)
         assert (1, True, "") == (answer["generation"], answer["persisted"], answer["problem"])
         assert [] == (await daemon.ask("hello"))["problems"]

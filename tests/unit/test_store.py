@@ -67,7 +67,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, disk: Store) -> None:
 def test_forgetting_leaves_an_empty_folder(tmp_path: Path, disk: Store) -> None:
     """Settings, a half-written file, what vhosts remember and at the end the lock are deleted."""
     assert disk.save(GIVEN)
-    for name in ("settings.new", "web.json", "web.new", "web.lock"):
+    for name in ("_settings.new", "web.json", "web.new", "web.lock"):
         (tmp_path / name).write_text("{}")
     assert disk.forget()
     assert ["_carpd.lock"] == [path.name for path in tmp_path.iterdir()]

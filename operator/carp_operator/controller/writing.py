@@ -65,7 +65,7 @@ class Writing:
         self._sent: dict[Key, list[Notice]] = {}
         """The same of writes under way."""
         self._tried: dict[str, deque[Any]] = {}
-        """CarpNode -> the lists of vhosts that we sent last: a watch may show one before its write is answered."""
+        """CarpNode -> the vhosts that we sent last: a watch may show them before the answer comes."""
         self._told: dict[str, CarpNode] = {}
         """CarpNodes as our last write of them was answered."""
 
