@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 (a script, not a package)
-"""Write states.md, schema.md, commands.md, kubectl.md and the lists of metrics.md; with --check compare them.
+"""Write what docs/ says of states, settings, commands, metrics and conditions; with --check only compare.
 
 Run it as `.venv/bin/python docs/generate.py` after a change of the transitions, the settings, a command's
 options or what is counted.
@@ -23,6 +23,7 @@ from carp.inspect import decode, watch
 from carp.lab import demo
 from carp.options import OPTIONS
 from carp_operator.agent.metrics import TABLE as AGENT_METRICS
+from carp_operator.agent.report import REASONS as AGENT_REASONS
 from carp_operator.controller.counts import METRICS as CONTROLLER_METRICS
 from carp_operator.kubectl.main import COMMANDS as PLUGIN
 
@@ -191,18 +192,28 @@ def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def metrics() -> str:
-    """Return the page on metrics: what is written by hand down to the mark, then the lists."""
-    page = (FOLDER / "metrics.md").read_text(encoding="utf-8")
-    parts = [
-        page.partition(NOTE)[0] + NOTE,
+    """Return the page on metrics."""
+    return _page(
+        "metrics.md",
         "## carpd",
         _families(CARPD_METRICS),
         "## The agent",
         _families(AGENT_METRICS),
         "## The controller",
         _families(CONTROLLER_METRICS),
-    ]
-    return "\n\n".join(parts) + "\n"
+    )
+
+
+def troubleshooting() -> str:
+    """Return the page on troubles, with what an agent's conditions mean."""
+    rows = [(f"`{reason}`", meaning) for reason, meaning in AGENT_REASONS.items()]
+    return _page("troubleshooting.md", "## Reasons of a CarpNode's conditions", _table("reason", rows))
+
+
+def _page(name: str, *parts: str) -> str:
+    """Return a page: what is written by hand, down to the note, then the parts."""
+    page = (FOLDER / name).read_text(encoding="utf-8")
+    return "\n\n".join([page.partition(NOTE)[0] + NOTE, *parts]) + "\n"
 
 
 def _families(families: Iterable[Family[Any]]) -> str:
@@ -279,6 +290,7 @@ def main() -> int:
         "commands.md": commands(),
         "kubectl.md": kubectl(),
         "metrics.md": metrics(),
+        "troubleshooting.md": troubleshooting(),
     }
     for name, text in pages.items():
         page = FOLDER / name

@@ -99,6 +99,11 @@ class Backup:
         if self.listening is not None:
             self.listen(now, advskew)
 
+    @property
+    def conflict(self) -> tuple[Address, bytes] | None:
+        """Who answers for an address of ours although no master is heard."""
+        return None if self.listening is None else self.listening.conflict
+
     def hear(
         self,
         own: tuple[int, int, int],

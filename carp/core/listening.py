@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from carp.core import events as ev
+
 if TYPE_CHECKING:
     from carp.core.auth import Address
 
@@ -72,3 +74,8 @@ class Listening:
         is_new = self.conflict is None or self.conflict[1] != answered[1]
         self.conflict = answered
         return Step.CONFLICT if is_new else Step.WAIT
+
+
+def conflict_over(master: Address) -> ev.Notice:
+    """Say that an address that somebody answered for has an owner whom we know."""
+    return ev.Notice("conflict-over", f"{master} is master; the conflict is over", warning=False)

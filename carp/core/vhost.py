@@ -17,6 +17,7 @@ from carp.core.config import SealMode, held_difference
 from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
 from carp.core.leaving import Purpose
+from carp.core.listening import conflict_over
 from carp.core.master import Master
 from carp.core.others import Others
 from carp.core.seal import Seal
@@ -192,8 +193,10 @@ class Vhost:
             return self._link_up(event.sources, now)
         if isinstance(event, ev.Resume):
             return self._resume(event.sources, event.expires, now)
-        self.reason = event.reason
-        return () if self.state is State.INIT else self._let_go(Cause.LINK_DOWN, now)
+        said, self.reason = self.reason == event.reason, event.reason
+        if self.state is State.INIT:
+            return () if said else (ev.Notice("waiting", event.reason),)
+        return self._let_go(Cause.LINK_DOWN, now)
 
     def _link_up(self, sources: tuple[Address, ...], now: float) -> Sequence[Effect]:
         self.sources = sources
@@ -261,9 +264,11 @@ class Vhost:
         if self.master is not None:
             return self._hear_as_master(self.master, advert, source, now, sealed=verdict.sealed)
         if self.backup is not None:
+            conflict = self.backup.conflict
             self._hear_as_backup(self.backup, advert, source, now, sealed=verdict.sealed)
             if not advert.is_bow_out:
-                return self._teacher.heard(now, sealed_only=self.config.seal is SealMode.SEALED)
+                over = () if conflict is None else (conflict_over(source),)
+                return (*over, *self._teacher.heard(now, sealed_only=self.config.seal is SealMode.SEALED))
         return ()
 
     def _drop(self, reason: DropReason) -> Sequence[Effect]:

@@ -8,7 +8,6 @@ checks and demotions that exist now, and members of our enumerations.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
@@ -273,18 +272,3 @@ TABLE: Final[tuple[Family[Scrape], ...]] = (
         ("version",), lambda _: [((__version__,), 1)],
     ),
 )  # fmt: skip
-
-
-def docs_table() -> str:
-    """Return `TABLE` in Markdown, for docs/metrics.md."""
-    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for family in TABLE:
-        labels = ", ".join(f"`{label}`" for label in family.labels)
-        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
-    return "\n".join(rows) + "\n"
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] != ["--docs"]:
-        sys.exit("usage: python -m carp.daemon.metrics --docs")
-    sys.stdout.write(docs_table())

@@ -381,6 +381,8 @@ class Service(Process):
         self.changes.stopped(name)
         if name not in self.engine.slots:
             self.metrics.forget(name)
+        # Watchers may have been told of the end already, while the vhost was still there.
+        self._operations.noticed(name)
         self._align()
 
     def metrics_text(self) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from typing import TYPE_CHECKING
@@ -41,26 +40,19 @@ def lab() -> Iterator[Lab]:
 
 
 class Keepalived(Program):
-    """Debian's keepalived on a node: a parent and the child that speaks VRRP."""
+    """Debian's keepalived on a node."""
 
     def __init__(self, lab: Lab, name: str, priority: int) -> None:
         program = shutil.which("keepalived", path="/usr/sbin:/usr/bin:/sbin:/bin")
         require("keepalived", program is not None, "Debian's package keepalived is not installed")
         config = lab.write(f"{name}.conf", KEEPALIVED.format(priority=priority, address=VIP))
-        self.child = lab.folder / f"{name}.vrrp.pid"
         words = ["--dont-fork", "--vrrp", "--log-console", "--use-file", str(config)]
-        pids = ["--pid", str(lab.folder / f"{name}.pid"), "--vrrp_pid", str(self.child)]
+        pids = ["--pid", str(lab.folder / f"{name}.pid"), "--vrrp_pid", str(lab.folder / f"{name}.vrrp.pid")]
         super().__init__(lab.node(name), lab.folder / f"{name}.keepalived.log", [str(program), *words, *pids])
-
-    def kill_both(self) -> None:
-        """SIGKILL, as `systemctl kill --signal=KILL` sends it."""
-        child = int(self.child.read_text(encoding="ascii"))
-        self.kill()
-        os.kill(child, signal.SIGKILL)
 
 
 def test_keepalived_is_replaced_within_a_second(lab: Lab) -> None:
-    """Backups first, then the owner is killed and carpd, named as the first claimant, claims what it left."""
+    """The backup ends first; carpd, the first claimant, waits beside the owner until that lets go."""
     one, two = Keepalived(lab, "n1", 200), Keepalived(lab, "n2", 100)
     one.start().wait_text("Entering MASTER STATE", 15)
     two.start().wait_text("Entering BACKUP STATE", 15)
@@ -68,15 +60,20 @@ def test_keepalived_is_replaced_within_a_second(lab: Lab) -> None:
         prober.wait_answering(10)
         prober.mark("migration")
         two.term()
-        one.kill_both()
-        first = lab.daemon("n1", vhost(authentication=SEALED, firstClaimant=True)).start().master()
-        wait_until(lambda: (a := found(one.node)) and a.proto == OURS, 5, "the address has a lifetime")
+        first = lab.daemon("n1", vhost(authentication=SEALED, firstClaimant=True)).start()
+        first.wait_event("added")
+        wait_until(lambda: "own address" in lab.status(first), 5, "carpd stands aside", first)
+        one.term()
+        first.master(5)
         lab.daemon("n2", vhost(authentication=SEALED, advskew=20)).start().backup()
         lab.configure("n1", vhost(authentication=SEALED))
         first.signal(signal.SIGHUP)
         idle(4)
         assert "MASTER" == first.state()
+        held = found(one.node)
         (_, summary) = prober.stop().per_mark()[-1]
+    assert held is not None
+    assert OURS == held.proto
     assert 0.0 == summary.two_owners.total_s
     assert 1000 > summary.outage_ms
     print(f"outage {summary.outage_ms:.0f} ms")

@@ -369,3 +369,20 @@ def test_an_address_in_use_is_a_conflict() -> None:
     assert BACKUP is station.state
     assert "first-claim" == _takes_over(line, station)[1]
     assert station.vhost.snapshot().conflict is None
+
+
+def test_a_conflict_ends_when_a_master_is_heard() -> None:
+    """That is said too: whoever watches would show the conflict for ever."""
+    line, station = backup(config())
+    vip, mac = station.vhost.config.addresses[0].ip, b"\2\0\0\0\0\7"
+    for _ in range(200):
+        line.run(0.05)
+        line.give(station, ev.Answered(vip, mac))
+    (notice,) = line.hear(station, plain(config(), 0, 1), THEM)
+    assert ("conflict-over", f"{THEM} is master; the conflict is over", False) == (
+        notice.code,
+        notice.text,
+        notice.warning,
+    )
+    assert station.vhost.snapshot().conflict is None
+    assert () == line.hear(station, plain(config(), 0, 2), THEM)

@@ -15,7 +15,7 @@ from carp.core.schema import parse_vhost
 from carp.core.transitions import Cause, State
 from carp.core.vhost import Vhost
 from carp.core.wire import Advert
-from carp.daemon.metrics import LATENESS, STALLS, TABLE, Metrics, NodeView, VipView, docs_table
+from carp.daemon.metrics import LATENESS, STALLS, TABLE, Metrics, NodeView, VipView
 from carp.daemon.registry import Kind
 
 SAMPLE = re.compile(r'(?P<name>\w+?)(?:\{(?P<labels>(?:\w+="(?:[^"\\\n]|\\.)*",?)*)\})? (?P<value>\S+)')
@@ -261,10 +261,3 @@ def test_scrape_of_200_vhosts_costs_less_than_10_ms() -> None:
         runs.append((sum(slices), max(slices)))
     assert min(total for total, _ in runs) < 0.010
     assert min(longest for _, longest in runs) < 0.005
-
-
-def test_documented_table_has_a_row_for_each_metric() -> None:
-    """The table of the documents names each metric with type, labels and meaning."""
-    rows = docs_table().splitlines()[2:]
-    assert [family.name for family in TABLE] == [row.split("`")[1] for row in rows]
-    assert {5} == {row.count("|") for row in rows}

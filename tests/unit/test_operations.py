@@ -177,6 +177,29 @@ def test_maintenance(play: Any) -> None:
     play(scene)
 
 
+def test_a_watcher_learns_of_a_removal_told_too_early(play: Any) -> None:
+    """Told of the end while the vhost was still listed, it is told again when the vhost has gone."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(waiting("own", vhid=2, addresses=["10.1.1.8"]))
+        await daemon.ask("watch")
+        operations = daemon.service._operations
+        settled = daemon.service._settled
+
+        def early(name: str) -> None:
+            operations._tell()
+            settled(name)
+
+        daemon.service._settled = early
+        await daemon.apply(generation=2)
+        gone: list[str] = []
+        while not gone:
+            gone = (await daemon.read()).get("gone", [])
+        assert ["own"] == gone
+
+    play(scene)
+
+
 def test_watch(play: Any) -> None:
     """A snapshot first, then what is new, several changes in one message, also what is gone."""
 

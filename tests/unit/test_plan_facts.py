@@ -75,8 +75,8 @@ def test_maintenance_is_an_annotation(text: str, expected: bool) -> None:
     assert expected is _facts(world).nodes["n1"].out
 
 
-def test_a_speaker_that_is_no_node_of_ours_is_foreign() -> None:
-    """Named with protocol and MAC; our own nodes' adverts, heard by others, are not."""
+def test_what_is_heard_on_a_segment() -> None:
+    """Every id counts, whoever speaks it; whether that is one of our nodes is known by its address."""
     world = cluster(2)
     world.carp(
         "n1",
@@ -87,8 +87,9 @@ def test_a_speaker_that_is_no_node_of_ours_is_foreign() -> None:
             Speaker("gone0", "carp", 10, "10.0.9.8", ""),
         ),
     )
-    expected = {"10.0.0.0/16": {7: "10.0.9.9 (vrrp, 02:00:00:00:00:99)", 8: "10.0.9.8 (carp)"}}
-    assert expected == _facts(world).foreign
+    facts = _facts(world)
+    assert {"10.0.0.0/16": {7, 8, 9}} == facts.heard
+    assert [False, False, True] == [facts.is_own(s) for s in ("10.0.9.9", "somebody", "10.0.0.3")]
     assert "n2" == _facts(world).own[ip_address("10.0.0.3")]
 
 

@@ -182,6 +182,9 @@ def test_a_backup_without_link_waits() -> None:
     """BACKUP -> INIT with the reason; a second report only changes the reason."""
     line, station = backup(config())
     assert ["Changed"] == _kinds(line.give(station, ev.LinkDown("interface eth0 has no carrier")))
+    assert (ev.Notice("waiting", "interface eth0 does not exist"),) == line.give(
+        station, ev.LinkDown("interface eth0 does not exist")
+    )
     assert () == line.give(station, ev.LinkDown("interface eth0 does not exist"))
     assert (INIT, "interface eth0 does not exist") == (station.state, station.vhost.reason)
 

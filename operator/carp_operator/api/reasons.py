@@ -15,8 +15,7 @@ REASONS: Final[dict[str, str]] = {
     "PoolMissing": "There is no VirtualIPPool of that name. What runs stays.",
     "PoolExhausted": "The pool has no free address of a wanted family. What runs stays.",
     "NoCandidate": "No node may hold the address; the message names what excluded them. What runs stays.",
-    "NodesFull": "Every candidate node already has its most vhosts.",
-    "TooFast": "A node cannot send that many adverts a second: ask for a longer failoverTime.",
+    "NodesFull": "Every candidate node has its most vhosts, or sends as many adverts as it can.",
     "NoPassword": "The Secret or its key is missing, empty or too long. What runs stays.",
     "NotReported": "No agent of a candidate node has reported its interfaces yet.",
     # Advertised

@@ -160,7 +160,7 @@ class Vhids:
     def __init__(self, facts: Facts) -> None:
         """Nobody has one yet."""
         self._taken: dict[str, dict[int, str]] = defaultdict(dict)
-        self._foreign = facts.foreign
+        self._heard = facts.heard
 
     def claim(self, name: str, vhid: int, segments: Collection[str]) -> str:
         """Take a vhid on all these segments; return who has it already, else nothing."""
@@ -175,7 +175,7 @@ class Vhids:
     def allocate(self, name: str, segments: Collection[str]) -> int | None:
         """Take a free vhid that nobody speaks, from a start that depends on the name alone."""
         used = {vhid for s in segments for vhid in self._taken[s]}
-        heard = {vhid for s in segments for vhid in self._foreign.get(s, ())}
+        heard = {vhid for s in segments for vhid in self._heard.get(s, ())}
         if len(used | heard) >= 255:
             return None
         start = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") % 255

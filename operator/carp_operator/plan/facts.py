@@ -61,13 +61,18 @@ class Facts:
     networks: Sequence[Network]
     segments: Mapping[tuple[str, str], str]
     """(node, interface) -> segment, named by its first subnet."""
-    foreign: Mapping[str, Mapping[int, str]]
-    """Segment -> id heard from somebody who is no node of ours -> who."""
+    heard: Mapping[str, frozenset[int]]
+    """Segment -> ids of CARP and VRRP that nodes hear and do not speak themselves."""
     own: Mapping[Address, str]
     """Address -> the node that has it as its own."""
 
     known: dict[int, tuple[Sequence[Vip], tuple[Network, ...]]]
     """Answers of `homes`, by the identity of what was asked."""
+
+    def is_own(self, source: str) -> bool:
+        """Whether an address is a node's own."""
+        found = interface_of(source)
+        return found is not None and found.ip in self.own
 
     def homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
         """Return the smallest known subnet of each address; empty where one has none."""
@@ -135,15 +140,14 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
         own = {a.ip: name for name, f in nodes.items() for link in f.links for a in link.addresses}
         networks = sorted({n for f in nodes.values() for n in f.networks}, key=lambda n: (n.version, n))
         before = Facts({}, networks, _segments(nodes.values()), {}, own, {})
-    foreign: dict[str, dict[int, str]] = defaultdict(dict)
+    heard: dict[str, set[int]] = defaultdict(set)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
             segment = before.segments.get((name, speaker.interface))
-            source = interface_of(speaker.source)
-            if segment is not None and (source is None or source.ip not in before.own):
-                who = f"{speaker.source} ({speaker.protocol}{', ' + speaker.mac if speaker.mac else ''})"
-                foreign[segment].setdefault(speaker.id, who)
-    return Facts(nodes, before.networks, before.segments, foreign, before.own, before.known)
+            if segment is not None:
+                heard[segment].add(speaker.id)
+    ids = {segment: frozenset(found) for segment, found in heard.items()}
+    return Facts(nodes, before.networks, before.segments, ids, before.own, before.known)
 
 
 def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:

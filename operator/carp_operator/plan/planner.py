@@ -174,7 +174,7 @@ class _Run:
     def _one(self, vip: VirtualIP, claim: Claim, candidates: Candidates | None) -> Result:
         """Return the decision, from the cache where nothing that it depends on has changed."""
         views = self._views.get(vip.name, [])
-        key, foreign = self._snapshot.keys.get(vip.name), self._foreign(claim, candidates)
+        key, foreign = self._snapshot.keys.get(vip.name), self._foreign(claim, views)
         lost = self._lost(vip)
         named = (n.get("name", "") for n in vip.status.get("nodes", ()))
         nodes = tuple(self._facts.nodes.get(name) for name in (*(v.node for v in views), *named))
@@ -210,12 +210,15 @@ class _Run:
         members = {n.get("name", "") for n in vip.status.get("nodes", ())}
         return frozenset(members & self._blank - told)
 
-    def _foreign(self, claim: Claim, candidates: Candidates | None) -> str:
-        """Return who else speaks a vhid; a foreign member that shares our password is not among them."""
-        if claim.vhid is None or candidates is None:
-            return ""
-        heard = (self._facts.foreign.get(s, {}).get(claim.vhid) for s in sorted(candidates.segments))
-        return next((who for who in heard if who), "")
+    def _foreign(self, claim: Claim, views: Sequence[View]) -> str:
+        """Return who else speaks a vhid, as its members hear it: they believe whoever shares our password."""
+        for view in views:
+            node = self._facts.nodes.get(view.node)
+            for speaker in node.speakers if node is not None and view.told is not None else ():
+                place = (speaker.interface, speaker.id) == (view.interface, claim.vhid)
+                if place and not self._facts.is_own(speaker.source):
+                    return f"{speaker.source} ({speaker.protocol}{', ' + speaker.mac if speaker.mac else ''})"
+        return ""
 
     def _written(self, views: Sequence[View]) -> dict[str, str]:
         carpnodes = self._snapshot.carpnodes
