@@ -195,7 +195,7 @@ class Vhost:
             return self._resume(event.sources, event.expires, now)
         said, self.reason = self.reason == event.reason, event.reason
         if self.state is State.INIT:
-            return () if said else (ev.Notice("waiting", event.reason),)
+            return () if said or self.stopped else (ev.Notice("waiting", event.reason),)
         return self._let_go(Cause.LINK_DOWN, now)
 
     def _link_up(self, sources: tuple[Address, ...], now: float) -> Sequence[Effect]:
