@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -63,6 +64,15 @@ def test_lint(name: str) -> None:
     """`helm lint --strict` has nothing against any of the value sets."""
     done = chart.run("lint", "--strict", str(chart.CHART), values=chart.MATRIX[name])
     assert 0 == done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+@pytest.mark.parametrize("name", chart.MATRIX)
+def test_objects_fit_the_published_schemas(name: str, version: str) -> None:
+    """No field that the oldest supported Kubernetes, or a new one, does not know."""
+    for made in chart.template(chart.MATRIX[name]):
+        if not made["apiVersion"].startswith("monitoring.coreos.com/"):
+            kubernetes_validate.validate(made, version, strict=True)
 
 
 @pytest.mark.parametrize("name", chart.MATRIX)
