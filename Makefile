@@ -32,6 +32,7 @@ demo-cluster: $(TESTING) ## the same on a real kube-apiserver; ARGS="--keep" lea
 
 test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
 	@echo "control plane: $$(tools/assets)"
+	@echo "image: $$(tools/image)"
 	@echo "pytest"
 	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
 

@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,9 +17,6 @@ from carp.daemon import configfile
 from carp.daemon.main import parser as daemon_parser
 from require import require
 from tree import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "systemd" / "carpd.service").read_text(encoding="utf-8")
@@ -169,3 +168,14 @@ def test_profile_limits_sockets_and_clone() -> None:
     new_namespaces = 0x7E020000
     assert [{"index": 0, "value": new_namespaces, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}] == clone
     assert {"socket", "clone"} == {name for rule in limited for name in rule["names"]}
+
+
+def test_dockerfile_is_clean() -> None:
+    """Hadolint has nothing against it."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("hadolint")), str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stdout)
