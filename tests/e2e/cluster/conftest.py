@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from kubefix import kube
+
+__all__ = ["kube"]
