@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test check bench sim chaos clean
+.PHONY: help setup demo demo-cluster test test-cluster check bench sim chaos clean
 
 RUNTIME := .venv/.ready-runtime
 TESTING := .venv/.ready-test
@@ -32,9 +32,14 @@ demo-cluster: $(TESTING) ## the same on a real kube-apiserver; ARGS="--keep" lea
 
 test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
 	@echo "control plane: $$(tools/assets)"
-	@echo "image: $$(tools/image)"
 	@echo "pytest"
-	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
+	@REQUIRE_ALL=1 $(BIN)/pytest --ignore=tests/e2e/cluster $(ARGS)
+
+test-cluster: $(TESTING) ## the image and the chart on three real kubelets, some 9 minutes; ARGS="-k name" narrows
+	@tools/setup nodes
+	@echo "control plane: $$(tools/assets)"
+	@echo "image: $$(tools/image)"
+	@REQUIRE_ALL=1 $(BIN)/pytest tests/e2e/cluster $(ARGS)
 
 check: $(TESTING) ## lint, format, types, import contracts and the repository's own rules
 	@echo "ruff check" && $(BIN)/ruff check --quiet
