@@ -1,7 +1,7 @@
-"""When a backup sends a bow-out to the master, that it may learn something: the master answers and announces.
+"""When a backup sends a bow-out to a master whose seal is too old for us: it answers, sealed later than that.
 
-A bow-out is no claim. Backups of other implementations take one for their master's, so it is sent for a
-reason only, and at most once a second.
+A bow-out is no claim. Without it a clock that was ahead would lock us out: we would neither believe the
+master nor claim.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
-from carp.core.transitions import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,29 +21,15 @@ FRESH: Final = 0.05
 
 
 class Teacher:
-    """Knows whether the master may lack something that we know."""
+    """Bows out at most once a second: backups of others may take it for their master's."""
 
     def __init__(self) -> None:
-        """Nothing to say yet."""
+        """Nothing was said yet."""
         self._next = 0.0
-        self._unheard = False
-
-    def let_go(self, cause: Cause) -> None:
-        """Take note of how we ceased to be master: without a word, clients may go on asking us."""
-        self._unheard = cause in {Cause.LEASE_LAPSED, Cause.LINK_DOWN}
-
-    def heard(self, now: float, *, sealed_only: bool) -> Sequence[Effect]:
-        """Say to a master that is heard for the first time since that it has to announce again."""
-        speak, self._unheard = self._unheard and sealed_only, False
-        return self._bow_out(now) if speak else ()
 
     def refused(self, now: float) -> Sequence[Effect]:
-        """Say to a master whose seal is too old for us what time it is: it answers, sealed later than that.
-
-        Without it a clock that was ahead would lock us out: we would neither believe the master nor claim.
-        """
-        return self._bow_out(now) if now >= self._next else ()
-
-    def _bow_out(self, now: float) -> Sequence[Effect]:
+        """Return what to say to a master whose advert was refused as too old."""
+        if now < self._next:
+            return ()
         self._next = now + TEACH_EVERY
         return (ev.Send(bow_out=True, until=now + FRESH),)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
 from carp.core.backup import Backup
-from carp.core.config import SealMode, held_difference
+from carp.core.config import held_difference
 from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
 from carp.core.leaving import Purpose
@@ -245,7 +245,6 @@ class Vhost:
             )
         if not was_master:
             return (changed,)
-        self._teacher.let_go(cause)
         release = (ev.Release(self.config.addresses),) if self.config.manage else ()
         stops = leaving is not None and leaving.purpose is Purpose.STOP
         return (changed, *release, ev.Script(up=False), *(self._stop(now, release=True) if stops else ()))
@@ -267,8 +266,7 @@ class Vhost:
             conflict = self.backup.conflict
             self._hear_as_backup(self.backup, advert, source, now, sealed=verdict.sealed)
             if not advert.is_bow_out:
-                over = () if conflict is None else (conflict_over(source),)
-                return (*over, *self._teacher.heard(now, sealed_only=self.config.seal is SealMode.SEALED))
+                return () if conflict is None else (conflict_over(source),)
         return ()
 
     def _drop(self, reason: DropReason) -> Sequence[Effect]:

@@ -247,7 +247,7 @@ def test_clean_up_of_its_own_only(lab: Lab) -> None:
     one = lab.daemon("n1", vhost()).start().backup()
     assert before - {VIP} == {str(a.address) for a in addresses(node)}
     one.master(5)
-    assert before == {str(a.address) for a in addresses(node)}
+    wait_until(lambda: before == {str(a.address) for a in addresses(node)}, 2, "all addresses", one)
 
 
 @beside

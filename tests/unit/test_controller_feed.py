@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from typing import Any
@@ -92,3 +93,17 @@ def test_end_of_kopf_is_told(monkeypatch: pytest.MonkeyPatch, asked: bool) -> No
         stop.set()
     made._run(stop)
     assert ([] if asked else ["ended"]) == calls
+
+
+def test_a_watcher_that_died_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go on without it, and only kopf's log says so."""
+
+    async def operator(**_: Any) -> None:
+        logging.getLogger("kopf.x").error("Watcher for nodes has failed: %s", "404")
+        logging.getLogger("kopf.x").error("something else")
+
+    monkeypatch.setattr(module.kopf, "operator", operator)
+    made, _, calls = feed("http://127.0.0.1:1")
+    made._run(threading.Event())
+    assert ["ended", "ended"] == calls
+    assert [] == [h for h in logging.getLogger("kopf").handlers if isinstance(h, module._Deaths)]

@@ -31,6 +31,18 @@ _PATIENCE: Final = 0.5
 """s for kopf to end; what is left of it then ends by itself."""
 
 
+class _Deaths(logging.Handler):
+    """Notices a watcher of kopf's that has died: the others run on, and only its log says so."""
+
+    def __init__(self, died: Callable[[], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._died = died
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "has failed" in record.getMessage():
+            self._died()
+
+
 class Feed:
     """One run of kopf; begun anew where its watches may have missed something."""
 
@@ -66,6 +78,8 @@ class Feed:
         self._stop = self._thread = None
 
     def _run(self, stop: threading.Event) -> None:
+        deaths = _Deaths(lambda: None if stop.is_set() else self._ended())
+        logging.getLogger("kopf").addHandler(deaths)
         try:
             asyncio.run(
                 kopf.operator(
@@ -79,6 +93,8 @@ class Feed:
         except Exception as error:  # noqa: BLE001 (whatever ended kopf, it is begun anew)
             if not stop.is_set():
                 log.warning("watches ended and are begun anew: %s", " ".join(str(error).split())[:300])
+        finally:
+            logging.getLogger("kopf").removeHandler(deaths)
         if not stop.is_set():
             self._ended()
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from carp_operator.kube.client import Object
 
 log: Final = logging.getLogger("carp.controller")
+_TERMINATING: Final = "definition is terminating"
+"""What the API server says of an object whose CRD is being deleted."""
 _REMEMBERED: Final = 4
 """Specs of a CarpNode that we know as our own."""
 _WRITTEN: Final = {"VirtualIP": "virtualips/status", "CarpNode": "carpnodes"}
@@ -211,4 +213,5 @@ class Writing:
             self._say("refused", str(error))
         elif not (missing and write.resource == VIRTUAL_IPS):
             log.debug("%s", error)
-        return isinstance(error, Fatal) or (missing and write.resource == CARP_NODES)
+        going = isinstance(error, Forbidden) and _TERMINATING in str(error)
+        return isinstance(error, Fatal) or going or (missing and write.resource == CARP_NODES)
