@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.commands.arguments import Parser
-from carp.core.errors import CarpError, ConfigError
-from carp_operator.controller.uninstall import patience
+from carp_operator.controller import once
 from carp_operator.kube.client import connect
 from carp_operator.kube.errors import Conflict, KubeError, NotFound, Transient
 from carp_operator.kube.resources import GROUP, VERSION, VIRTUAL_IPS
@@ -109,19 +108,16 @@ def _answer(address: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit code: 0 served or nothing to try, 1 not served, 2 wrong use."""
-    try:
-        given = _parser().parse_args(arguments)
-        if not given.address:
-            _say("skipped: set the value test.address to a free address of the nodes' subnet")
-            return 0
-        client = connect(given.kubeconfig, given.api_server)
-        return int(not Selftest(client, given.name, given.address, given.timeout, say=_say).run())
-    except ConfigError as error:
-        sys.stderr.write(f"carp-selftest: --{error}\n")
-        return 2
-    except CarpError as error:
-        sys.stderr.write(f"carp-selftest: {error}\n")
-        return 1
+    return once.run("carp-selftest", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    given = _parser().parse_args(arguments)
+    if not given.address:
+        once.say("skipped: set the value test.address to a free address of the nodes' subnet")
+        return 0
+    client = connect(given.kubeconfig, given.api_server)
+    return int(not Selftest(client, given.name, given.address, given.timeout, say=once.say).run())
 
 
 def _parser() -> Parser:
@@ -129,15 +125,9 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--address", default="", metavar="IP", help="a free address; empty: nothing is tested")
     add("--name", default="carp-test", metavar="NAME", help="of the VirtualIP [%(default)s]")
-    add("--timeout", type=patience, default=60.0, metavar="TIME", help="how long to wait [60s]")
-    add("--kubeconfig", metavar="FILE", help="connect as its current context; default: as the pod's account")
-    add("--api-server", action="append", default=[], metavar="URL", help="may be repeated: tried in turn")
+    add("--timeout", type=once.patience, default=60.0, metavar="TIME", help="how long to wait [60s]")
+    once.add_connection(parser)
     return parser
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

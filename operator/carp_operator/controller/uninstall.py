@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from carp.commands.arguments import Parser
-from carp.core.errors import CarpError, ConfigError
-from carp.core.reader import parse_duration
+from carp.core.errors import ConfigError
 from carp_operator.api.reasons import REASONS
+from carp_operator.controller import once
 from carp_operator.controller.events import COMPONENT
 from carp_operator.controller.lease import NAME as LEASE
 from carp_operator.controller.passwords import LABELS, MANAGER
@@ -233,16 +233,13 @@ def _ready(node: Object) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit code: 0 done, 1 what the API server refuses, 2 wrong use."""
-    try:
-        given = _parser().parse_args(arguments)
-        client = connect(given.kubeconfig, given.api_server)
-        Uninstall(client, _place(given.namespace), given.deployment, given.timeout, say=_say).run()
-    except ConfigError as error:
-        sys.stderr.write(f"carp-uninstall: --{error}\n")
-        return 2
-    except CarpError as error:
-        sys.stderr.write(f"carp-uninstall: {error}\n")
-        return 1
+    return once.run("carp-uninstall", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    given = _parser().parse_args(arguments)
+    client = connect(given.kubeconfig, given.api_server)
+    Uninstall(client, _place(given.namespace), given.deployment, given.timeout, say=once.say).run()
     return 0
 
 
@@ -251,14 +248,6 @@ def _place(given: str) -> str:
     if not found:
         raise ConfigError("namespace", None, "is required: --namespace carp-system, or POD_NAMESPACE")
     return found
-
-
-def patience(text: str) -> float:
-    """Return the seconds of the option --timeout. Raises ConfigError."""
-    value = parse_duration(text)
-    if value is None:
-        raise ConfigError("timeout", text, "is no duration such as 30s or 2m")
-    return value
 
 
 def _parser() -> Parser:
@@ -271,15 +260,9 @@ def _parser() -> Parser:
         help="where the operator is [$POD_NAMESPACE, or the pod's own]",
     )
     add("--deployment", default="carp-controller", metavar="NAME", help="the controller's [%(default)s]")
-    add("--timeout", type=patience, default=120.0, metavar="TIME", help="for the nodes [120s]")
-    add("--kubeconfig", metavar="FILE", help="connect as its current context; default: as the pod's account")
-    add("--api-server", action="append", default=[], metavar="URL", help="may be repeated: tried in turn")
+    add("--timeout", type=once.patience, default=120.0, metavar="TIME", help="for the nodes [120s]")
+    once.add_connection(parser)
     return parser
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -186,7 +186,6 @@ def place(facts: NodeFacts, interface: Interface | None, homes: Sequence[Network
     """Return the interface of a node for addresses with these subnets; empty where there is none."""
     if interface is not None and interface.name:
         return interface.name if any(link.name == interface.name for link in facts.links) else ""
-    wanted = homes
     allowed = [link.name for link in facts.links]
     if interface is not None and interface.pattern:
         allowed = [name for name in allowed if fnmatchcase(name, interface.pattern)]
@@ -195,8 +194,8 @@ def place(facts: NodeFacts, interface: Interface | None, homes: Sequence[Network
     elif interface is not None and interface.subnet not in ("", "auto"):
         inside = [name for network, name in facts.networks.items() if str(network) == interface.subnet]
         return inside[0] if inside else ""
-    if not wanted:
+    if not homes:
         return ""
-    found = {facts.networks.get(network, "") for network in wanted}
+    found = {facts.networks.get(network, "") for network in homes}
     name = found.pop()
     return name if not found and name in allowed else ""
