@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster test test-cluster check bench sim chaos clean
+.PHONY: help setup demo demo-cluster test check bench sim chaos clean
 
 RUNTIME := .venv/.ready-runtime
 TESTING := .venv/.ready-test
@@ -27,19 +27,15 @@ demo: $(RUNTIME) ## show failovers of deploy/examples/demo.yaml on a LAN inside 
 		--password-file "$$folder/{vip}.pass" -o "$$folder" && \
 	$(BIN)/carp demo --members "$$folder" $(ARGS)
 
-demo-cluster: $(TESTING) ## the same on a real kube-apiserver; ARGS="--keep" leaves it running
+demo-cluster: $(TESTING) ## the same on a real Kubernetes, which goes on until Ctrl-C; ARGS="--end" ends it
+	@tools/setup nodes
 	@PYTHONPATH=tests/support $(BIN)/python tools/demo_cluster.py $(ARGS)
 
 test: check ## check, then every test; what a test needs and lacks is a failure; ARGS="-k name" narrows
-	@echo "control plane: $$(tools/assets)"
-	@echo "pytest"
-	@REQUIRE_ALL=1 $(BIN)/pytest --ignore=tests/e2e/cluster $(ARGS)
-
-test-cluster: $(TESTING) ## the image and the chart on three real kubelets, some 9 minutes; ARGS="-k name" narrows
 	@tools/setup nodes
 	@echo "control plane: $$(tools/assets)"
-	@echo "image: $$(tools/image)"
-	@REQUIRE_ALL=1 $(BIN)/pytest tests/e2e/cluster $(ARGS)
+	@echo "pytest"
+	@REQUIRE_ALL=1 $(BIN)/pytest $(ARGS)
 
 check: $(TESTING) ## lint, format, types, import contracts and the repository's own rules
 	@echo "ruff check" && $(BIN)/ruff check --quiet

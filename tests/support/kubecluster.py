@@ -37,7 +37,7 @@ def obstacle() -> str:
     lacking = [name for name in _PROGRAMS if shutil.which(name) is None]
     if lacking or not Path("/usr/lib/cni/ptp").exists():
         return (
-            f"missing programs: {', '.join(lacking) or 'containernetworking-plugins'}; run tools/setup test"
+            f"missing programs: {', '.join(lacking) or 'containernetworking-plugins'}; run tools/setup nodes"
         )
     hierarchy = CGROUPS if (CGROUPS / "cgroup.procs").exists() else CGROUPS / "memory"
     try:

@@ -24,7 +24,8 @@ def kube(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Yield three nodes, Ready, with the image on them, that the tests of a module share."""
     need_lan()
     why = obstacle()
-    require("a machine for Kubernetes nodes", not why, why)
+    rest = 'ARGS="--ignore=tests/e2e/cluster" runs all other tests'
+    require("a machine for Kubernetes nodes", not why, f"{why} ({rest})")
     images, programs = _provided(request.config, "image"), _provided(request.config, "assets")
     folder = tmp_path_factory.mktemp("kube")
     try:

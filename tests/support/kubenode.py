@@ -68,18 +68,18 @@ class KubeNode:
         init = self._spawn("init", [*command, "sh", "-c", kubefiles.INIT, "init", str(self.folder)])
         self._wait("init", booted.exists)
         self._init = _child(init.pid)
-        self._write(f"{kubefiles.NETWORKS}/pods.conflist", json.dumps(kubefiles.network(self.subnet)))
-        self._write("/etc/containerd.toml", kubefiles.containerd(self._pause))
+        self.write(f"{kubefiles.NETWORKS}/pods.conflist", json.dumps(kubefiles.network(self.subnet)))
+        self.write("/etc/containerd.toml", kubefiles.containerd(self._pause))
         self._start("containerd", ["containerd", "--config", "/etc/containerd.toml", "--log-level", "warn"])
         self._wait("containerd", lambda: self.ctr("version", check=False).returncode == 0)
 
     def join(self, plane: ControlPlane) -> None:
         """Let the kubelet register this Node."""
         account = plane.kubeconfig(f"system:node:{self.name}", ["system:nodes"])
-        self._write("/etc/kubernetes/kubelet.conf", account.read_text(encoding="utf-8"))
-        self._write("/etc/kubernetes/ca.crt", plane.ca.read_text(encoding="ascii"))
+        self.write("/etc/kubernetes/kubelet.conf", account.read_text(encoding="utf-8"))
+        self.write("/etc/kubernetes/ca.crt", plane.ca.read_text(encoding="ascii"))
         settings = kubefiles.kubelet("/etc/kubernetes/ca.crt")
-        self._write("/etc/kubernetes/kubelet.yaml", json.dumps(settings))
+        self.write("/etc/kubernetes/kubelet.yaml", json.dumps(settings))
         self.start_kubelet()
 
     def start_kubelet(self) -> None:
@@ -137,6 +137,14 @@ class KubeNode:
         """
         return [pid for pid in sorted(self.node.namespace.pids()) if _runs(pid, program, words)]
 
+    def write(self, path: str, text: str) -> None:
+        """Write a file that only root can read, through the node's own view of its disk."""
+        # An overlay does not show what is put below it.
+        place = Path(f"/proc/{self._init}/root{path}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+        place.chmod(0o600)
+
     def file(self, path: str) -> Path:
         """Return where a path of the node is on this machine, for /etc, /var/lib and /var/log."""
         for top, place in (("/etc/", "etc"), ("/var/lib/", "lib"), ("/var/log/", "log")):
@@ -164,13 +172,6 @@ class KubeNode:
             process = self.node.popen(whole, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._parts[name] = process
         return process
-
-    def _write(self, path: str, text: str) -> None:
-        # Through the machine's own view: an overlay does not show what is put below it.
-        place = Path(f"/proc/{self._init}/root{path}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
-        place.chmod(0o600)
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + _PATIENCE

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clusterfix import API, manifest
 from kubecluster import layer_sizes
-from kuberelease import Release, kill
+from kuberelease import LONGEST_MS, Release, kill
 from nodefix import idle
+from staticpod import StaticPods
 
 if TYPE_CHECKING:
     from kubecluster import KubeCluster
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-ADDRESS = "10.99.0.252"
-LONGEST_MS = 3280 + 300  # an outage by death: what the status promises by default, and the client's own times
-
+ADDRESS, STATIC, SCRATCH = "10.99.0.252", "10.99.0.250", "10.99.0.251"
+OUTAGE = 60.0  # seconds without an API server
 
 IDENTITY = "import os; print(os.getuid(), os.access('/opt/carp', os.W_OK))"
 LOADED = """import asyncio, os, sys, carp.daemon.main
@@ -29,7 +30,7 @@ print(sorted(foreign), os.path.exists(asyncio.__cached__))"""
 def installed(kube: KubeCluster) -> Release:
     """Install the chart once for all tests."""
     release = Release(kube)
-    release.first_ready = release.install()
+    release.first_ready = release.install("--set", f"test.address={SCRATCH}")
     release.serve("web", ADDRESS)
     return release
 
@@ -40,6 +41,21 @@ def release(installed: Release) -> Release:
     installed.settle(ADDRESS)
     installed.wait_served("web")
     return installed
+
+
+@pytest.fixture(scope="module")
+def static(installed: Release) -> StaticPods:
+    """Return static pods beside the DaemonSet, with an address of their own."""
+    pods = StaticPods(installed.kube)
+    pods.install(manifest("apiserver", STATIC, vhid=250))
+    nodes = installed.kube.nodes
+    installed.kube.wait(lambda: all(_is_member(pods, n) for n in nodes), 60, "static pods take part")
+    installed.kube.wait(lambda: len(installed.kube.owners(STATIC)) == 1, 10, f"{STATIC} has one owner")
+    return pods
+
+
+def _is_member(static: StaticPods, node: str) -> bool:
+    return static.states(node)["apiserver"] in {"BACKUP", "MASTER"}
 
 
 def test_installed_and_small(release: Release) -> None:
@@ -63,6 +79,17 @@ def test_the_image_is_whole(release: Release) -> None:
     added = layer_sizes(release.kube.images / "carp-operator.tar")[1:]
     print(f"the image adds {sum(added) / 1e6:.0f} MB to its base")
     assert 250e6 >= sum(added)
+
+
+def test_helm_test(release: Release) -> None:
+    """`helm test` makes a VirtualIP of its own, sees it answer, says so, and leaves nothing."""
+    kube = release.kube
+    said = kube.helm("test", release.name, "-n", release.namespace, "--timeout", "90s", "--logs").stdout
+    assert "Succeeded" in said
+    assert f"{SCRATCH} is held by" in said
+    assert "from this pod it answers" in said
+    kube.wait(lambda: not kube.owners(SCRATCH), 10, "its address is gone")
+    assert not kube.plane.admin.exists(f"{API}/virtualips/carp-test")
 
 
 def test_carpd_crashes(release: Release) -> None:
@@ -153,17 +180,20 @@ def test_power_cut(release: Release) -> None:
     assert 0 == summary.two_owners.total_s
 
 
-def test_reboot_without_api(release: Release) -> None:
-    """A kubelet without an API server starts no pod of a DaemonSet; whoever serves goes on meanwhile, and
-    30 s after the API's return at the latest the node is a member again. (Down for 10 s here, not 60.)
+def test_reboot_without_api(release: Release, static: StaticPods) -> None:
+    """The API server is away for a minute and a node is rebooted meanwhile. Its kubelet starts the static pod at
+    once and no pod of a DaemonSet; whoever serves goes on, and 30 s after the API's return at the latest the
+    node is a whole member again.
     """
     kube, owner = release.kube, release.owner(ADDRESS)
     rebooted = next(node for node in sorted(kube.nodes) if node != owner)
     with release.unnoticed(ADDRESS):
         kube.plane.stop_api()
+        away = time.monotonic()
         kube.nodes[rebooted].power_off()
         kube.nodes[rebooted].power_on()
-        idle(10)
+        back = kube.wait(lambda: _is_member(static, rebooted), 30, f"the static pod of {rebooted} takes part")
+        idle(max(0.0, away + OUTAGE - time.monotonic()))
         assert [] == release.carpd(rebooted)
         start = time.monotonic()
         kube.plane.start_api()
@@ -171,6 +201,7 @@ def test_reboot_without_api(release: Release) -> None:
         kube.wait(lambda: release.answers(rebooted, "/readyz"), 30, f"{rebooted} is a member again")
         took = time.monotonic() - start
         idle(1)
+    print(f"the static pod took part {back:.1f} s after its node's boot; the DaemonSet's carpd was")
     print(f"a member again {took:.1f} s after the API server's start began")
     assert 30 >= took
 
