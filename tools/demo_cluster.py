@@ -1,9 +1,9 @@
 """Show carp-operator on a real Kubernetes inside this machine: `make demo-cluster`.
 
 A control plane, three nodes with kubelet and containerd, and a client are made of network namespaces; nothing
-outside of them is touched and nothing is left behind. The chart is installed by helm as it is shipped, with the
-image of this tree. kubectl's own output stands between the steps, and a client asks the address for an answer
-every millisecond.
+outside of them is touched and nothing is left behind. Helm installs the chart as it is shipped, with an image
+of this tree. kubectl's own output stands between the steps, and a client asks the address for an answer every
+millisecond.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.kubectl import main as plugin
@@ -13,6 +12,8 @@ from kubefiles import MANIFESTS
 from tree import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kubecluster import KubeCluster
 
 _POD: Final = ROOT / "deploy" / "static-pod" / "carpd.yaml"

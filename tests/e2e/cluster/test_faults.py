@@ -181,9 +181,9 @@ def test_power_cut(release: Release) -> None:
 
 
 def test_reboot_without_api(release: Release, static: StaticPods) -> None:
-    """The API server is away for a minute and a node is rebooted meanwhile. Its kubelet starts the static pod at
-    once and no pod of a DaemonSet; whoever serves goes on, and 30 s after the API's return at the latest the
-    node is a whole member again.
+    """The API server is away for a minute and a node is rebooted meanwhile. Its kubelet starts the static pod
+    at once and no pod of a DaemonSet; whoever serves goes on, and 30 s after the API's return at the latest
+    the node is a whole member again.
     """
     kube, owner = release.kube, release.owner(ADDRESS)
     rebooted = next(node for node in sorted(kube.nodes) if node != owner)
