@@ -67,9 +67,7 @@ class Story:
 
     def succeeded(self, node: str) -> None:
         """Wait until the status names another master than ``node``, and show it."""
-        self._kube.wait(
-            lambda: self._release.master(NAME) not in ("", node), 20, "the status names another master"
-        )
+        self._release.wait_succeeded(NAME, node)
         self.show("get", "vip", NAME)
 
     def close(self) -> bool:

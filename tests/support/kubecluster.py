@@ -18,7 +18,8 @@ import kubeseed
 from carp.lab.client import Prober
 from carp.lab.network import Lan
 from controlplane import ControlPlane
-from kubenode import CGROUPS, KubeNode, remove_cgroups, route
+from kubefiles import CGROUPS
+from kubenode import KubeNode, route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,8 @@ def obstacle() -> str:
         return (
             f"missing programs: {', '.join(lacking) or 'containernetworking-plugins'}; run tools/setup nodes"
         )
-    hierarchy = CGROUPS if (CGROUPS / "cgroup.procs").exists() else CGROUPS / "memory"
+    hierarchy = Path(CGROUPS)
+    hierarchy = hierarchy if (hierarchy / "cgroup.procs").exists() else hierarchy / "memory"
     try:
         probe = hierarchy / f"carp-t-{secrets.token_hex(2)}"
         probe.mkdir()
@@ -86,10 +88,8 @@ class KubeCluster:
     def close(self) -> None:
         """End everything and remove disks; keys and logs of the control plane stay."""
         self._stack.close()
-        remove_cgroups()
         for node in self.nodes.values():
-            for part in ("lib", "etc", "work"):
-                shutil.rmtree(node.folder / part, ignore_errors=True)
+            node.discard()
 
     def _start(self) -> None:
         lan = self._stack.enter_context(self.lan)

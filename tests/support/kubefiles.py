@@ -4,23 +4,49 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+CGROUPS: Final = "/sys/fs/cgroup"
 SOCKET: Final = "/run/containerd/containerd.sock"
 KUBELET: Final = "/var/lib/kubelet"
 MANIFESTS: Final = "/etc/kubernetes/manifests"
 NETWORKS: Final = "/var/lib/cni/net.d"
 PLUGINS: Final = "/usr/lib/cni"
 
+# What a node's first process begins with: control groups of its own, named $1, in whose namespace $2 then
+# runs. So it sees nothing of the other nodes' containers: a kubelet waits 3 s for each that it finds and that
+# its own containerd does not know.
+GROUPS: Final = f"""set -eu
+for top in {CGROUPS} {CGROUPS}/*; do
+    if [ ! -L "$top" ] && [ -f "$top/cgroup.procs" ] && mountpoint -q "$top"; then
+        mkdir "$top/$1"
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -f "$top/$file" ] || cat "$top/$file" >"$top/$1/$file"
+        done
+        echo $$ >"$top/$1/cgroup.procs"
+    fi
+done
+exec unshare --cgroup sh -c "$2" init "$1" "$3"
+"""
+
 # A machine of its own for whatever is started in it: processes that end with the first one, and its own /run,
-# /etc, /var/lib and /var/log. What is to survive a power cut lies in the folder given as $1.
+# /etc, /var/lib and /var/log. What is to survive a power cut lies in the folder given as $2; $1 as above.
 INIT: Final = f"""set -eu
 mount --make-rshared /
-mkdir -p "$1/lib" "$1/log" "$1/etc" "$1/work"
-mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" overlay /etc
-mount --bind "$1/lib" /var/lib
-mount --bind "$1/log" /var/log
+for top in {CGROUPS} {CGROUPS}/*; do
+    if [ -d "$top/$1" ]; then
+        if [ -f "$top/$1/cgroup.subtree_control" ]; then  # version 2: processes live in leaves
+            mkdir "$top/$1/init"
+            echo $$ >"$top/$1/init/cgroup.procs"
+        fi
+        mount --bind "$top/$1" "$top"
+    fi
+done
+mkdir -p "$2/lib" "$2/log" "$2/etc" "$2/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$2/etc,workdir=$2/work" overlay /etc
+mount --bind "$2/lib" /var/lib
+mount --bind "$2/log" /var/log
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns {MANIFESTS} {NETWORKS} {KUBELET}
-touch "$1/booted"
+touch "$2/booted"
 sleep infinity &
 wait
 """

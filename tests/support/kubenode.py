@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from carp.lab.node import Node, Process
     from controlplane import ControlPlane
 
-CGROUPS: Final = Path("/sys/fs/cgroup")
 _PATIENCE: Final = 60.0
 
 
@@ -49,7 +50,8 @@ class KubeNode:
         self.subnet = f"10.244.{number}.0/24"
         self._assets, self._pause = assets, pause
         self.powered = False
-        self._init = 0
+        self._init = self._boots = 0
+        self._group = node.namespace.name
         self._parts: dict[str, Process] = {}
         self._neighbours: list[tuple[str, str]] = []
         folder.mkdir(parents=True)
@@ -65,7 +67,9 @@ class KubeNode:
         booted = self.folder / "booted"
         booted.unlink(missing_ok=True)
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
-        init = self._spawn("init", [*command, "sh", "-c", kubefiles.INIT, "init", str(self.folder)])
+        self._boots += 1
+        words = [f"{self._group}-{self._boots}", kubefiles.INIT, str(self.folder)]
+        init = self._spawn("init", [*command, "sh", "-c", kubefiles.GROUPS, "init", *words])
         self._wait("init", booted.exists)
         self._init = _child(init.pid)
         self.write(f"{kubefiles.NETWORKS}/pods.conflist", json.dumps(kubefiles.network(self.subnet)))
@@ -108,6 +112,14 @@ class KubeNode:
         self.lan.power_on(self.node)
         self.boot(self._neighbours)
         self.start_kubelet()
+
+    def discard(self) -> None:
+        """Remove the disk and the control groups of a machine without power; its programs' logs stay."""
+        for part in ("lib", "etc", "work"):
+            shutil.rmtree(self.folder / part, ignore_errors=True)
+        end = time.monotonic() + _PATIENCE
+        while _remove_groups(self._group) and time.monotonic() < end:
+            time.sleep(0.05)  # the kernel keeps a group until its last process is gone
 
     # --- what one asks of it ----------------------------------------------------------------------------
 
@@ -160,7 +172,7 @@ class KubeNode:
     # --- below --------------------------------------------------------------------------------------------
 
     def _inside(self, command: Sequence[str]) -> list[str]:
-        return ["nsenter", f"--target={self._init}", "--pid", "--mount", "--wd=/", *command]
+        return ["nsenter", f"--target={self._init}", "--pid", "--mount", "--cgroup", "--wd=/", *command]
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         # nsenter stays as its parent: whoever ends that one ends the program.
@@ -189,11 +201,15 @@ def route(node: Node, subnet: str, gateway: str) -> None:
     node.namespace.netlink(lambda ipr: ipr.route("replace", dst=subnet, gateway=gateway))
 
 
-def remove_cgroups() -> None:
-    """Remove what runc made for containers that ended without it; where one runs the kernel refuses."""
-    for found in [*CGROUPS.glob("k8s.io/*/"), *CGROUPS.glob("*/k8s.io/*/")]:
-        with contextlib.suppress(OSError):
-            found.rmdir()
+def _remove_groups(prefix: str) -> bool:
+    """Remove control groups with their subgroups; whether any is left."""
+    top = Path(kubefiles.CGROUPS)
+    roots = [*top.glob(f"{prefix}-*/"), *top.glob(f"*/{prefix}-*/")]
+    for root in roots:
+        for folder, _, _ in os.walk(root, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+    return any(root.exists() for root in roots)
 
 
 def memory(pid: int) -> float:

@@ -26,6 +26,8 @@ CHART: Final = str(ROOT / "charts" / "carp-operator")
 _NODES: Final = "app.kubernetes.io/component=node"
 # At a handover the old owner goes on answering for 100 ms (design rule 4).
 _HANDOVER: Final = 0.25
+# Seconds until a controller on a node without power is replaced: NotReady, 30 s by its toleration, a start.
+_REPLACED: Final = 75.0
 # An outage by death in ms: what the status promises by default, and the client's own times.
 LONGEST_MS: Final = 3280 + 300
 
@@ -61,6 +63,10 @@ class Release:
         """Wait until VirtualIPs are Ready."""
         for name in names:
             self.kube.wait(partial(self._served, name), seconds, f"{name} is Ready")
+
+    def wait_succeeded(self, name: str, node: str) -> None:
+        """Wait until the status names another master than ``node``, on which the controller may have died."""
+        self.kube.wait(lambda: self.master(name) not in {"", node}, _REPLACED, f"{node} has a successor")
 
     def settle(self, *addresses: str, seconds: float = 90) -> None:
         """Wait until all is as after an installation: Nodes and pods Ready, one owner of each address."""

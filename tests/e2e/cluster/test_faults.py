@@ -171,7 +171,7 @@ def test_power_cut(release: Release) -> None:
         prober.mark("power off")
         kube.nodes[node].power_off()
         prober.wait_settled(10, unlike=kube.nodes[node].node.mac)
-        kube.wait(lambda: release.master("web") not in {"", node}, 20, "the status names the successor")
+        release.wait_succeeded("web", node)
         kube.nodes[node].power_on()
         kube.wait(lambda: len(release.carpd(node)) == 2, 30, f"carpd runs on {node}")
         kube.wait(lambda: release.answers(node, "/readyz"), 30, f"{node} is a member again")
@@ -211,7 +211,7 @@ def test_drain(release: Release) -> None:
     kube, node = release.kube, release.owner(ADDRESS)
     with release.unnoticed(ADDRESS, moves=1):
         kube.plane.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
-        kube.wait(lambda: release.master("web") not in {"", node}, 20, "another node is master")
+        release.wait_succeeded("web", node)
         idle(1)
     assert node in release.pods()
     kube.plane.kubectl("uncordon", node)
