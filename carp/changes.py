@@ -96,6 +96,10 @@ class Changes:
             for vip in other.addresses:
                 if vip.ip in own:
                     return f"addresses: {vip.ip} belongs to vhost {other.name!r}"
+        # A vhost that does not run yet waits for such an address, with the reason.
+        taken = [ip for ip in own if ip not in self._engine.links.own and self._engine.links.elsewhere(ip)]
+        if taken and config.name in self._engine.slots:
+            return f"addresses: another carp process on this host has {min(taken, key=str)}"
         return ""
 
     def _try(self, source: str, config: VhostConfig) -> Outcome:

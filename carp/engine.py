@@ -101,10 +101,10 @@ class Engine:
             listen=self._answers.listen,
             remember=lambda: slot.remember(self._clock),
         )
-        slot = Slot(Member(vhost, port), port, memory)
+        left = set() if memory is None else memory.addresses(config)
+        slot = Slot(Member(vhost, port), port, memory, left)
         self.slots[config.name] = slot
-        slot.remember(self._clock)
-        self._set_patience()
+        self._changed()
         return slot
 
     def reconfigure(self, slot: Slot, config: VhostConfig) -> None:
@@ -117,8 +117,9 @@ class Engine:
             config = replace(config, sign=old.sign)
         slot.port.reconfigure(config)
         self._deliver(slot.member, ev.Reconfigure(config))
-        self._set_patience()
+        self._changed()
         if not proven:
+            slot.mine = {vip.ip for vip in config.addresses} if slot.port.segment else slot.mine
             # Nothing else in the file changes, and a write can be held up by a busy disk.
             slot.remember(self._clock)
         self._places.rejoin(slot)
@@ -129,11 +130,15 @@ class Engine:
         """Drop a vhost that has stopped."""
         self._places.detach(slot, "removed", self._closing)
         del self.slots[slot.config.name]
+        slot.mine.clear()  # deleted: whoever adds one from now on is somebody else
+        self._changed()
         if slot.memory is not None:
             slot.remember(self._clock, at_end=True)
             slot.memory.close()
 
-    def _set_patience(self) -> None:
+    def _changed(self) -> None:
+        """Derive anew what depends on the settings of all vhosts."""
+        self.links.own = {vip.ip for slot in self.slots.values() for vip in slot.config.addresses}
         timings = [slot.config.timing for slot in self.slots.values()]
         self._patience = min(MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings))
 
@@ -283,6 +288,7 @@ class Engine:
             if now > slot.rewrite_at and writes < MAX_WRITES:
                 writes += 1
                 slot.remember(self._clock)
+        self._places.look()
         self._answers.stop_idle(self._places.segments.values())
 
     def _deliver(self, member: Member, event: ev.Event) -> None:
@@ -359,12 +365,15 @@ class Engine:
         waiting = any(slot.port.segment is None for slot in self.slots.values())
         for change in self._monitor.read():
             self.links.update(change)
+            ifindex: int | None
             match change:
                 case DelAddr(addr) if addr.proto in (PROTO_HELD, PROTO_CEDED):
                     self._address_gone(addr.ifindex, addr.address)
-                    continue
+                    if not waiting:
+                        continue
+                    ifindex = addr.ifindex
                 case NewLink(link) | DelLink(link):
-                    ifindex: int | None = link.ifindex
+                    ifindex = link.ifindex
                 case NewAddr(addr) | DelAddr(addr):
                     ifindex = addr.ifindex
                 case _:

@@ -8,21 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp.fence import is_ours
-from carp.rtnl import Addr, DelAddr, DelLink, NewAddr, NewLink
+from carp.rtnl import FOR_EVER, Addr, DelAddr, DelLink, NewAddr, NewLink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from carp.core.auth import Address
     from carp.netlink import Change
     from carp.rtnl import Link
 
+LINGER: Final = 60.0
+"""s for which an address of another carp process on this host is shown after it was last seen: when it moves
+to another host, nobody shall take it for free meanwhile."""
 KUBE_PROXY: Final = "kube-ipvs0"
 """Where kube-proxy in its IPVS mode puts the address of every Service: no network of the host's."""
 
 
 class HostLink(NamedTuple):
-    """What is shown of one interface; ``addresses`` with prefix length, those of vhosts left out."""
+    """What is shown of one interface; ``addresses`` with prefix length, those of our vhosts left out."""
 
     name: str
     mac: bytes
@@ -38,11 +41,18 @@ def _ignore() -> None:
 class HostLinks:
     """All interfaces but loopback, and but the ends of pods' cables: a veth with nothing but fe80:: on it."""
 
-    def __init__(self, *, has_proto: bool) -> None:
+    def __init__(self, *, has_proto: bool, now: Callable[[], float]) -> None:
         """Begin with none; ``has_proto``: whether the kernel marks the addresses of vhosts."""
         self.on_change: Callable[[], None] = _ignore
         """Called when anything shown has changed, within a turn of the engine."""
+        self.own: Container[Address] = ()
+        """The addresses of this process's vhosts."""
         self._has_proto = has_proto
+        self._now = now
+        self._seen: dict[tuple[int, Address], tuple[int, float]] = {}
+        """Marked addresses that are not ours: the lifetime when it was first read or renewed, and when."""
+        self._others: dict[tuple[int, Address], tuple[Addr, float]] = {}
+        """Those of them that somebody else renews, and until when they are shown."""
         self._links: dict[int, Link] = {}
         self._addresses: dict[int, dict[Address, Addr]] = {}
 
@@ -53,8 +63,35 @@ class HostLinks:
         self._addresses = {}
         for address in addresses:
             self._addresses.setdefault(address.ifindex, {})[address.address] = address
+        self._look_for_others()
         if before != self.shown():
             self.on_change()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody wants to know."""
+        return self.on_change is not _ignore
+
+    def elsewhere(self, address: Address) -> bool:
+        """Whether another carp process on this host has an address, or had it just now."""
+        return any(ip == address for _, ip in self._others)
+
+    def _look_for_others(self) -> None:
+        """Tell addresses that another process keeps alive from what a dead one has left, which runs out."""
+        now = self._now()
+        held = [a for each in self._addresses.values() for a in each.values() if not self._is_host(a)]
+        marked = {(a.ifindex, a.address): a for a in held if a.address not in self.own}
+        self._seen = {key: seen for key, seen in self._seen.items() if key in marked}
+        for key, address in marked.items():
+            valid, at = self._seen.setdefault(key, (address.valid, now))
+            if address.valid > valid - (now - at) + 1.0 or (address.valid == FOR_EVER and now > at):
+                self._seen[key] = address.valid, now
+                self._others[key] = address, now + LINGER
+        self._others = {
+            key: (address, until)
+            for key, (address, until) in self._others.items()
+            if until > now and key[1] not in self.own
+        }
 
     def update(self, change: Change) -> None:
         """Take over one event; of lost ones the engine knows to read again."""
@@ -84,14 +121,15 @@ class HostLinks:
         link = self._links.get(ifindex)
         if link is None or link.loopback or link.name == KUBE_PROXY:
             return None
-        own = [a for a in self._addresses.get(ifindex, {}).values() if self._is_own(a)]
+        own = [a for a in self._addresses.get(ifindex, {}).values() if self._is_host(a)]
+        own += [address for (index, _), (address, _) in self._others.items() if index == ifindex]
         if link.kind == "veth" and all(a.address.is_link_local for a in own):
             return None
         shown = sorted(own, key=lambda a: (a.address.version, a.address.packed))
         texts = tuple(f"{a.address}/{a.prefixlen}" for a in shown)
         return HostLink(link.name, link.mac, link.mtu, link.running, texts)
 
-    def _is_own(self, address: Addr) -> bool:
+    def _is_host(self, address: Addr) -> bool:
         return not is_ours(address, has_proto=self._has_proto)
 
     def shown(self) -> list[HostLink]:

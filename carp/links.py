@@ -66,6 +66,10 @@ class Inventory:
             if a.address in vips and is_ours(a, has_proto=self._has_proto)
         ]
 
+    def marked(self, address: Address) -> bool:
+        """Whether an engine of ours, of this process or another, has put an address onto this host."""
+        return any(is_ours(a, has_proto=self._has_proto) for a in self._by_address.get(address, ()))
+
     def holder(self, address: Address) -> Addr | None:
         """Return a vhost's address as somebody else configured it on this host, None if nobody did."""
         found = self._by_address.get(address, ())

@@ -6,6 +6,7 @@ where they say.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from carp.segment import LinkPort, Segment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from carp.core.auth import Address
     from carp.core.config import VhostConfig
     from carp.netlink import Netlink
     from carp.ports import Clock
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from carp.state import Memory
 
 log: Final = logging.getLogger("carp.slots")
+LOOK_AFTER: Final = 5.0
+"""s between two looks at the host without a cause: the kernel does not tell us of leases that are renewed."""
 REWRITE_AFTER: Final = 240.0
 """s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
 since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
@@ -42,6 +46,8 @@ class Slot:
     member: Member
     port: LinkPort
     memory: Memory | None
+    mine: set[Address] = field(default_factory=set)
+    """Addresses that this vhost has put onto the host, or its last run may have left there."""
     rewrite_at: float = 0.0
     """When its floors are due to be written again."""
     unwritten: str = ""
@@ -61,7 +67,7 @@ class Slot:
         else:
             seal.reserve(clock.wall())
         try:
-            self.memory.write(self.config, seal)
+            self.memory.write(self.config, seal, self.mine)
         except OSError as error:
             self.rewrite_at = clock.now() + RETRY_AFTER
             if str(error) != self.unwritten:
@@ -90,13 +96,22 @@ class Places:
         self._clock = clock
         self._opened = opened
         self._has_proto = supports_proto(netlink)
-        self.links = HostLinks(has_proto=self._has_proto)
+        self.links = HostLinks(has_proto=self._has_proto, now=clock.now)
+        self._looked_at = 0.0
 
     def inventory(self) -> Inventory:
         """Read the links and addresses. Raises OSError; then nothing is known and nothing may change."""
         links, addresses = self._netlink.links(), self._netlink.addresses()
         self.links.replace(links, addresses)
         return Inventory(links, addresses, self._has_proto)
+
+    def look(self) -> None:
+        """Read the host again from time to time, for who wants to know of other processes' addresses."""
+        now = self._clock.now()
+        if self.links.wanted and now - self._looked_at > LOOK_AFTER:
+            self._looked_at = now
+            with contextlib.suppress(OSError):  # unknown is not empty
+                self.inventory()
 
     def settle(self, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
         """Put every slot where the kernel's present state says."""
@@ -109,6 +124,8 @@ class Places:
             place = resolve(slot.config, inventory)
             if isinstance(place, Place) and not self._has_carrier(slot.config, place.name):
                 place = f"interface {place.name} has no carrier"
+            if isinstance(place, Place) and slot.port.segment is None and slot.config.manage:
+                place = _held_by_another(slot, inventory) or place
             if isinstance(place, str):
                 self.detach(slot, place, closing)
             else:
@@ -201,12 +218,15 @@ class Places:
     def _start(self, slot: Slot, place: Place, inventory: Inventory, read_at: float) -> None:
         """Resume a proven lease, else clean up what an earlier run left and begin as backup."""
         config = slot.config
+        vips = {vip.ip: vip for vip in config.addresses}
+        proven = slot.memory is not None and slot.memory.proves(config)
+        slot.mine = set(vips) if config.manage else set()
+        # Before anything is sent: the floors are reserved with it.
+        slot.remember(self._clock)
         if not config.manage:
             self._runner.handle(slot.member, ev.LinkUp(place.sources))
             return
-        vips = {vip.ip: vip for vip in config.addresses}
         left = inventory.left_behind(place.ifindex, config)
-        proven = slot.memory is not None and slot.memory.proves(config)
         if config.fenced and self._has_proto and proven and lease_left(config.addresses, left):
             log.info("%s: the kernel still holds our lease: resuming as master", config.name)
             self._runner.handle(slot.member, ev.Resume(place.sources, read_at + RESUME_GRACE))
@@ -215,3 +235,15 @@ class Places:
             log.info("%s: deleting addresses that an earlier run left behind", config.name)
             slot.port.release([vips[a.address] for a in left])
         self._runner.handle(slot.member, ev.LinkUp(place.sources))
+
+
+def _held_by_another(slot: Slot, inventory: Inventory) -> str | None:
+    """Return why an address is not ours to touch: who put it there is alive, or its lease still runs.
+
+    A second carpd on this host, such as a static pod beside the DaemonSet's, has its own addresses; to delete
+    one of those would be an outage.
+    """
+    for vip in slot.config.addresses:
+        if vip.ip not in slot.mine and inventory.marked(vip.ip):
+            return f"address {vip.ip} is held by another vhost or carp process on this host"
+    return None

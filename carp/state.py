@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
+import ipaddress
 import json
 import os
 import time
@@ -19,6 +20,9 @@ from carp.core.errors import CarpError
 from carp.core.seal import Seal, latest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from carp.core.auth import Address
     from carp.core.config import VhostConfig
 
 _VERSION: Final = 1
@@ -80,13 +84,23 @@ class Memory:
             return False
         return hmac.compare_digest(fingerprint, _fingerprint(config, salt))
 
-    def write(self, config: VhostConfig, seal: Seal) -> None:
-        """Store whose lease it is and the floors of the seal. Raises OSError."""
+    def addresses(self, config: VhostConfig) -> set[Address]:
+        """Return the addresses that the last run may have left on this host; nobody else's are touched."""
+        try:
+            return {ipaddress.ip_address(text) for text in self._stored["addresses"]}
+        except KeyError:  # of a version that did not store them
+            return {vip.ip for vip in config.addresses} if self.proves(config) else set()
+        except (TypeError, ValueError):
+            return set()
+
+    def write(self, config: VhostConfig, seal: Seal, addresses: Iterable[Address]) -> None:
+        """Store whose lease it is, the floors of the seal, and what `addresses` returns. Raises OSError."""
         salt = os.urandom(_SALT)
         content = {
             "version": _VERSION,
             "salt": salt.hex(),
             "fingerprint": _fingerprint(config, salt).hex(),
+            "addresses": [str(address) for address in addresses],
             "seal": {
                 "reserved": seal.reserved,
                 "newest": seal.newest,

@@ -27,6 +27,8 @@ class Engine:
     def __init__(self) -> None:
         self.slots: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
+        self.elsewhere: set[str] = set()
+        self.links = SimpleNamespace(own=set(), elsewhere=lambda ip: str(ip) in self.elsewhere)
 
     def add(self, settings: VhostConfig, memory: object) -> Any:
         self.done.append(("add", settings))
@@ -171,6 +173,18 @@ def test_what_another_source_uses(world: World, fields: dict[str, Any], problem:
 def test_the_same_vhid_on_another_interface(world: World) -> None:
     """It is another one."""
     assert [("c", "added")] == world.apply("socket", config(name="c", vhid=1, interface="eth1"))
+
+
+def test_an_address_of_another_process(world: World) -> None:
+    """A vhost that runs is refused it and stays as it is; a new one is taken in and waits for it."""
+    world.apply("file", A)
+    world.engine.elsewhere = {"10.1.1.9"}
+    more = config(name="a", vhid=1, addresses=["10.1.1.1", "10.1.1.9"])
+    refused = "addresses: another carp process on this host has 10.1.1.9"
+    assert [("a", refused)] == world.apply("file", more)
+    assert A == world.engine.slots["a"].config
+    new = config(name="new", vhid=9, addresses=["10.1.1.9"])
+    assert ("new", "added") in world.apply("file", A, new)
 
 
 def test_one_source_may_swap(world: World) -> None:

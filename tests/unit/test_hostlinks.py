@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from carp.hostlinks import HostLink, HostLinks
+from carp.hostlinks import LINGER, HostLink, HostLinks
 from carp.netlink import PROTO_CEDED, PROTO_HELD, Overrun
 from carp.rtnl import FOR_EVER, Addr, DelAddr, DelLink, Link, NewAddr, NewLink
 from pair import address
@@ -29,7 +29,8 @@ class Counted(HostLinks):
     """Counts what it would tell."""
 
     def __init__(self) -> None:
-        super().__init__(has_proto=True)
+        super().__init__(has_proto=True, now=lambda: self.time)
+        self.time = 100.0
         self.told = 0
         self.on_change = self._count
         self.replace([ETH1, ETH0], [_addr(2, "10.1.1.2/24"), _addr(2, "10.1.1.1/24")])
@@ -66,7 +67,7 @@ def test_what_is_shown(links: Counted) -> None:
 )
 def test_which_are_shown(link: Link, addresses: list[str], names: list[str]) -> None:
     """Neither loopback nor the host's ends of pods' cables, which can be hundreds."""
-    links = HostLinks(has_proto=True)
+    links = HostLinks(has_proto=True, now=lambda: 100.0)
     links.replace([link], [_addr(link.ifindex, text) for text in addresses])
     assert names == [each.name for each in links.shown()]
 
@@ -81,9 +82,65 @@ def test_addresses_of_vhosts_are_not_the_hosts(links: Counted, proto: int) -> No
 
 def test_without_marks_a_finite_host_address_is_a_vhosts() -> None:
     """Kernels before 5.18 do not tell who added an address."""
-    links = HostLinks(has_proto=False)
+    links = HostLinks(has_proto=False, now=lambda: 100.0)
     links.replace([ETH0], [_addr(2, "10.1.1.1/24"), _addr(2, "10.1.1.252/32", valid=2)])
     assert [("10.1.1.1/24",)] == [each.addresses for each in links.shown()]
+
+
+VIP = "10.1.1.252/32"
+
+
+def _read(links: Counted, time: float, *held: Addr) -> tuple[str, ...]:
+    """Read the host at a time, with these addresses beside its own; return what is shown of eth0."""
+    links.time = time
+    links.replace([ETH1, ETH0], [_addr(2, "10.1.1.2/24"), _addr(2, "10.1.1.1/24"), *held])
+    found = links.link(2)
+    assert found is not None
+    return found.addresses[2:]
+
+
+def test_what_another_process_keeps_alive_is_the_hosts(links: Counted) -> None:
+    """A lease that somebody else renews is shown, so that no VirtualIP is given its address; for a minute
+    more when it has gone, since it may be on its way to another host.
+    """
+    alive = _addr(2, VIP, proto=PROTO_HELD, valid=2)
+    assert () == _read(links, 100.0, alive)
+    assert not links.elsewhere(address("10.1.1.252"))
+    assert () == _read(links, 100.5, alive)
+    assert (VIP,) == _read(links, 105.0, alive)
+    assert links.elsewhere(address("10.1.1.252"))
+    told = links.told
+    assert (VIP,) == _read(links, 110.0, alive)
+    assert (VIP,) == _read(links, 110.0 + LINGER - 1)
+    assert told == links.told
+    assert () == _read(links, 110.0 + LINGER)
+    assert told + 1 == links.told
+    assert not links.elsewhere(address("10.1.1.252"))
+
+
+def test_what_a_dead_process_left_is_nobodys(links: Counted) -> None:
+    """Its lease runs out: the address is never shown, however often one looks, or a controller would take the
+    VirtualIP back for a clash.
+    """
+    for elapsed in (0, 1, 2, 3, 60, 300, 595):
+        left = _addr(2, VIP, proto=PROTO_HELD, valid=600 - elapsed)
+        assert () == _read(links, 100.0 + elapsed, left)
+
+
+def test_our_own_leases_are_not_shown(links: Counted) -> None:
+    """We renew them; one that becomes ours, since a vhost with it is told, is not another's any more."""
+    alive = _addr(2, VIP, proto=PROTO_HELD, valid=2)
+    links.own = {address("10.1.1.252")}
+    assert [(), ()] == [_read(links, at, alive) for at in (100.0, 105.0)]
+    links.own = set()
+    assert [(), (VIP,)] == [_read(links, at, alive) for at in (110.0, 115.0)]
+    links.own = {address("10.1.1.252")}
+    assert () == _read(links, 116.0, alive)
+
+
+def test_an_address_without_a_lifetime(links: Counted) -> None:
+    """With fencing off a process leaves it for good: shown from the second look on."""
+    assert [(), (VIP,)] == [_read(links, at, _addr(2, VIP, proto=PROTO_HELD)) for at in (100.0, 105.0)]
 
 
 def test_events_keep_it_current(links: Counted) -> None:

@@ -351,10 +351,11 @@ def test_only_what_proves_a_lease_is_written_at_a_change(play: Any) -> None:
             return (daemon.folder / "own.json").stat().st_ino
 
         await daemon.apply(OWN)
+        await daemon.apply({**OWN, "password": "war"}, generation=2)
         before = written()
-        await daemon.apply({**OWN, "advskew": 7}, generation=2)
+        await daemon.apply({**OWN, "password": "war", "advskew": 7}, generation=3)
         assert before == written()
-        await daemon.apply({**OWN, "advskew": 7, "password": "peace"}, generation=3)
+        await daemon.apply({**OWN, "password": "peace", "advskew": 7}, generation=4)
         assert before != written()
 
     play(scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,13 @@ class Kernel:
         self.while_reading: Callable[[], None] = lambda: None
         self.events: list[Event] = []
         self.released: list[str] = []
-        self.proven = self.full = True
+        self.proven, self.full = True, False
         self.segment: Any = None
         settings = config()
         vhost = Vhost(settings, chance=lambda: 0.0, now=self.time)
-        self.slot = Slot(SimpleNamespace(vhost=vhost), self, self)  # type: ignore[arg-type]
+        self.remembered: list[set[str]] = []
+        mine = {vip.ip for vip in settings.addresses}
+        self.slot = Slot(SimpleNamespace(vhost=vhost), self, self, mine)  # type: ignore[arg-type]
         self.places = Places(self, self, self, lambda _segment, _receiver: None)  # type: ignore[arg-type]
 
     def links(self) -> list[Link]:
@@ -74,9 +77,10 @@ class Kernel:
     def proves(self, _config: Any) -> bool:
         return self.proven
 
-    def write(self, _config: Any, _seal: Any) -> None:
+    def write(self, _config: Any, _seal: Any, addresses: Any) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
+        self.remembered.append({str(ip) for ip in addresses})
 
     def settle(self) -> Vhost:
         self.places.settle([self.slot], lambda _segment: None)
@@ -134,6 +138,31 @@ def test_what_is_not_ours_for_certain_is_cleaned_up(kernel: Kernel, why: str) ->
     assert ["10.1.1.252"] == kernel.released
 
 
+@pytest.mark.parametrize("valid", [2, 600, FOR_EVER])
+def test_what_another_process_holds_is_left_alone(kernel: Kernel, valid: int) -> None:
+    """Nothing tells that the last run had it: the vhost waits and says for what, and begins when it is gone.
+
+    A VirtualIP with the address of a static pod beside it would else delete the API server's address.
+    """
+    kernel.slot.mine = set()
+    held = replace(HELD, valid=valid)
+    kernel.found.append(held)
+    vhost = kernel.settle()
+    why = "address 10.1.1.252 is held by another vhost or carp process on this host"
+    assert (State.INIT, why) == (vhost.state, vhost.reason)
+    assert ([], [], None) == (kernel.released, kernel.remembered, kernel.segment)
+    kernel.found.remove(held)
+    assert State.BACKUP is kernel.settle().state
+    assert [{"10.1.1.252"}] == kernel.remembered
+
+
+def test_it_remembers_what_it_may_leave_behind(kernel: Kernel) -> None:
+    """Before it begins, so that a run after a crash knows; without a script of its own there is nothing."""
+    kernel.slot.mine = set()
+    kernel.settle()
+    assert [{"10.1.1.252"}] == kernel.remembered
+
+
 def test_it_waits_and_says_for_what(kernel: Kernel) -> None:
     """No interface, no carrier by the driver's word; it joins when both are there."""
     kernel.names = []
@@ -167,6 +196,7 @@ def test_a_stopped_vhost_stays_where_it_is(kernel: Kernel) -> None:
 
 def test_a_disk_that_refuses_costs_only_the_memory(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged once for each reason, and tried again soon; with room again it is written as ever."""
+    kernel.full = True
     with caplog.at_level(logging.WARNING):
         kernel.slot.remember(kernel)
         kernel.slot.remember(kernel)
