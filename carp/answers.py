@@ -59,14 +59,14 @@ class Answers:
         future: asyncio.Future[bool] = self._loop.create_future()
         waiting = self._asked.setdefault((segment.ifindex, address), set())
         waiting.add(future)
-        self.listen(segment)
         probe = (
             announce.arp_probe(segment.mac, address)
             if address.version == 4
             else announce.nd_probe(segment.mac, address)
         )
-        segment.frames().send(probe)
         try:
+            self.listen(segment)
+            segment.frames().send(probe)
             return await future
         finally:
             waiting.discard(future)

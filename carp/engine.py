@@ -24,6 +24,7 @@ from carp.meter import UNMETERED
 from carp.netlink import PROTO_CEDED, PROTO_HELD, Monitor, Netlink
 from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
 from carp.runner import Member, Runner
+from carp.scribe import Scribe
 from carp.segment import LinkPort
 from carp.slots import Places, Slot
 from carp.timers import SystemClock, Timer
@@ -68,6 +69,7 @@ class Engine:
         self._netlink = Netlink()
         self._monitor = Monitor()
         self._timer = Timer()
+        self.scribe = Scribe()
         self._fence = Fence(self._netlink)
         self._runner = Runner(self._clock, self._fence, watcher, meter)
         self._hearing = Hearing(
@@ -101,8 +103,7 @@ class Engine:
             listen=self._answers.listen,
             remember=lambda: slot.remember(self._clock),
         )
-        left = set() if memory is None else memory.addresses(config)
-        slot = Slot(Member(vhost, port), port, memory, left)
+        slot = Slot(Member(vhost, port), port, memory, self.scribe)
         self.slots[config.name] = slot
         self._changed()
         return slot
@@ -189,9 +190,10 @@ class Engine:
             self._closing(segment)
             segment.close()
         for slot in self.slots.values():
-            if slot.memory is not None:
-                slot.remember(self._clock, at_end=True)
-                slot.memory.close()
+            slot.remember(self._clock, at_end=True)
+        self.scribe.finish()
+        for memory in [slot.memory for slot in self.slots.values() if slot.memory is not None]:
+            memory.close()
         for item in (self._timer, self._monitor, self._netlink):
             item.close()
 
@@ -236,6 +238,16 @@ class Engine:
             self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
 
     def _tick(self, now: float) -> None:
+        try:
+            self._turn(now)
+        finally:
+            # Whatever went wrong: without a deadline nobody would run any more.
+            self._after_events()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING
+            self._housekeeping(now)
+
+    def _turn(self, now: float) -> None:
         due = [(slot, at) for slot in self.slots.values() if (at := slot.member.vhost.deadline()) <= now]
         self._places.check_carriers([slot for slot, _ in due], self.slots.values(), self._closing)
         for slot, at in due:
@@ -246,10 +258,6 @@ class Engine:
                 self._failed(slot.member, error)
             slot.member.due_at = None
         self._meter.turned(now)
-        self._after_events()
-        if now >= self._housekeeping_at:
-            self._housekeeping_at = now + HOUSEKEEPING
-            self._housekeeping(now)
 
     def _after_events(self) -> None:
         self._flush()

@@ -103,9 +103,10 @@ class Netlink:
         return failed
 
     def carrier(self, name: str) -> bool | None:
-        """Ask the driver whether the link is there, now; None without such an interface or such a question.
+        """Ask the driver whether the link is there, now; None where it cannot say.
 
         An event about lost carrier can come up to 1 s late; this cannot. An interface set down has none.
+        Drivers refuse in many ways (no such question, busy, I/O error), and unknown is not lost.
         """
         encoded = _device_name(name)
         if encoded is None:
@@ -113,10 +114,8 @@ class Netlink:
         value = array.array("I", (_ETHTOOL_GLINK, 0))
         try:
             fcntl.ioctl(self._ioctl, _SIOCETHTOOL, struct.pack("@16sP16x", encoded, value.buffer_info()[0]))
-        except OSError as error:
-            if error.errno in (errno.ENODEV, errno.EOPNOTSUPP):
-                return None
-            raise
+        except OSError:
+            return None
         return bool(value[1])
 
     def close(self) -> None:

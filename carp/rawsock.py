@@ -5,6 +5,7 @@ Facts behind each option: libraries.md (kernel section) and carp-protocol.md sec
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -15,7 +16,7 @@ from carp import bpf
 from carp.core.wire import HEADER_LENGTH, PROTOCOL, TTL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from carp.core.auth import Address
 
@@ -30,6 +31,7 @@ _MSG_ERRQUEUE: Final = 0x2000
 _LOWDELAY: Final = 0x10
 _NETWORK_CONTROL: Final = 7
 _RECEIVE_BUFFER: Final = 1 << 20
+_OLD_GROUPS: Final = 8
 _LONGEST: Final = 60 + 256
 """An IP header and the longest VRRP advert worth a name; longer packets end in the kernel."""
 PEER_ERRORS: Final = frozenset(
@@ -68,7 +70,7 @@ class Receiver:
         """Open and filter. Raises OSError: no such interface, no CAP_NET_RAW."""
         self.version = version
         self._ifindex = ifindex
-        self._groups: set[Address] = set()
+        self._groups: dict[Address, None] = {}
         self._sock = _raw(version, interface)
         bpf.attach(
             self._sock, [(_LOAD_LENGTH, 0, 0, 0), (_JUMP_GREATER, 0, 1, _LONGEST), bpf.DROP, bpf.ACCEPT]
@@ -86,17 +88,31 @@ class Receiver:
         """Return the descriptor to wait on."""
         return self._sock.fileno()
 
-    def join(self, group: Address) -> None:
-        """Become a member of a multicast group. Raises OSError."""
-        if group in self._groups:
-            return
+    def join(self, groups: Iterable[Address]) -> None:
+        """Become a member of multicast groups. Raises OSError."""
+        for group in groups:
+            if group not in self._groups:
+                self._member(group, socket.IP_ADD_MEMBERSHIP, socket.IPV6_JOIN_GROUP)
+                self._groups[group] = None
+
+    def leave_all_but(self, wanted: set[Address]) -> None:
+        """Leave the oldest groups that are not wanted, when there are many: the kernel allows 20 (IPv4).
+
+        A few are kept: members that are told of a new group later send to the old one meanwhile.
+        """
+        unwanted = [group for group in self._groups if group not in wanted]
+        for group in unwanted[: max(0, len(unwanted) - _OLD_GROUPS)]:
+            with contextlib.suppress(OSError):  # went with its interface
+                self._member(group, socket.IP_DROP_MEMBERSHIP, socket.IPV6_LEAVE_GROUP)
+            del self._groups[group]
+
+    def _member(self, group: Address, option4: int, option6: int) -> None:
         if isinstance(group, IPv4Address):
             request = struct.pack("=4s4si", group.packed, b"\0" * 4, self._ifindex)
-            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+            self._sock.setsockopt(socket.IPPROTO_IP, option4, request)
         else:
             request = struct.pack("=16si", group.packed, self._ifindex)
-            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
-        self._groups.add(group)
+            self._sock.setsockopt(socket.IPPROTO_IPV6, option6, request)
 
     def receive(self) -> Iterator[Packet]:
         """Yield all packets that wait, without waiting. An interface that went down is no error here."""

@@ -50,14 +50,32 @@ class Segment:
     def join(self, config: VhostConfig) -> list[Receiver]:
         """Listen for a vhost's adverts; return the receivers that are new. Raises OSError."""
         fresh = []
-        for version in config.families:
-            if version not in self.receivers:
-                self.receivers[version] = Receiver(version, self.name, self.ifindex)
-                fresh.append(self.receivers[version])
-            if config.transport.mode is not TransportMode.UNICAST:
-                group = config.transport.group4 if version == 4 else config.transport.group6
-                self.receivers[version].join(group)
+        try:
+            for version in config.families:
+                if version not in self.receivers:
+                    self.receivers[version] = Receiver(version, self.name, self.ifindex)
+                    fresh.append(self.receivers[version])
+                self.receivers[version].join(_groups(config, version))
+        except OSError:
+            for receiver in fresh:  # nobody would read them
+                receiver.close()
+                del self.receivers[receiver.version]
+            raise
         return fresh
+
+    def tidy(self) -> None:
+        """Close what the settings of no vhost need any more: sockets to old peers, too many old groups."""
+        configs = [member.vhost.config for member in self.members.values()]
+        for version, receiver in self.receivers.items():
+            receiver.leave_all_but({group for c in configs for group in _groups(c, version)})
+        wanted = {
+            (source, destination)
+            for member in self.members.values()
+            for source in member.vhost.sources
+            for destination in destinations(member.vhost.config, source)
+        }
+        for key in self._senders.keys() - wanted:
+            self._senders.pop(key).close()
 
     def sender(self, source: Address, destination: Address) -> Sender:
         """Return the socket that sends from a source to a group or peer. Raises OSError."""
@@ -81,6 +99,22 @@ class Segment:
         self.receivers.clear()
         self._senders.clear()
         self._frames = self.listener = None
+
+
+def _groups(config: VhostConfig, version: int) -> list[Address]:
+    """Return the group whose packets a vhost has to hear; unicast comes by itself."""
+    transport = config.transport
+    if transport.mode is TransportMode.UNICAST:
+        return []
+    return [transport.group4 if version == 4 else transport.group6]
+
+
+def destinations(config: VhostConfig, source: Address) -> list[Address]:
+    """Return where a vhost's adverts from a source go: to the group, or to every peer of that family."""
+    transport = config.transport
+    if transport.mode is TransportMode.UNICAST:
+        return [p for p in transport.peers if p.version == source.version and p != source]
+    return [transport.group4 if source.version == 4 else transport.group6]
 
 
 def _forwards6(interface: str) -> bool:
@@ -154,16 +188,10 @@ class LinkPort:
         for known, senders in self._routes:
             if known is source:
                 return senders
-        senders = [segment.sender(source, destination) for destination in self._destinations(source)]
+        senders = [segment.sender(source, each) for each in destinations(self.config, source)]
         # One source per family: an old one is not needed any more.
         self._routes = [r for r in self._routes if r[0].version != source.version] + [(source, senders)]
         return senders
-
-    def _destinations(self, source: Address) -> list[Address]:
-        transport = self.config.transport
-        if transport.mode is TransportMode.UNICAST:
-            return [p for p in transport.peers if p.version == source.version and p != source]
-        return [transport.group4 if source.version == 4 else transport.group6]
 
     def _broadcast(self, segment: Segment, source: Address, payload: bytes) -> None:
         """Send as ucarp --nomcast does: an Ethernet broadcast around the group's IP address."""

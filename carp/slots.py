@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from carp.ports import Clock
     from carp.rawsock import Receiver
     from carp.runner import Member, Runner
+    from carp.scribe import Scribe
     from carp.state import Memory
 
 log: Final = logging.getLogger("carp.slots")
@@ -46,6 +47,7 @@ class Slot:
     member: Member
     port: LinkPort
     memory: Memory | None
+    scribe: Scribe
     mine: set[Address] = field(default_factory=set)
     """Addresses that this vhost has put onto the host, or its last run may have left there."""
     rewrite_at: float = 0.0
@@ -57,8 +59,13 @@ class Slot:
     failed_at: float | None = field(default=None)
     """When an error of our own made it start over."""
 
+    def __post_init__(self) -> None:
+        """Take over what the last run may have left."""
+        if self.memory is not None:
+            self.mine = self.memory.left(self.config)
+
     def remember(self, clock: Clock, *, at_end: bool = False) -> None:
-        """Store a floor for the seal, exact at the end. A disk that refuses costs only the memory."""
+        """Store a floor for the seal, exact at the end, soon. A disk that refuses costs only the memory."""
         if self.memory is None:
             return
         seal = self.member.vhost.signer.seal
@@ -66,16 +73,17 @@ class Slot:
             seal.close()
         else:
             seal.reserve(clock.wall())
-        try:
-            self.memory.write(self.config, seal, self.mine)
-        except OSError as error:
+        self.rewrite_at = clock.now() + REWRITE_AFTER
+        content = self.memory.content(self.config, seal, self.mine)
+        self.scribe.put(self.memory, content, lambda problem: self._remembered(clock, problem))
+
+    def _remembered(self, clock: Clock, problem: OSError | None) -> None:
+        text = "" if problem is None else str(problem)
+        if problem is not None:
             self.rewrite_at = clock.now() + RETRY_AFTER
-            if str(error) != self.unwritten:
-                log.warning("%s: cannot store the runtime state: %s", self.config.name, error)
-            self.unwritten = str(error)
-        else:
-            self.rewrite_at = clock.now() + REWRITE_AFTER
-            self.unwritten = ""
+            if text != self.unwritten:
+                log.warning("%s: cannot store the runtime state: %s", self.config.name, text)
+        self.unwritten = text
 
     @property
     def config(self) -> VhostConfig:
@@ -161,6 +169,7 @@ class Places:
             return
         slot.port.attach(None)
         segment.members.pop(slot.config.vhid, None)
+        segment.tidy()
         if not segment.members:
             closing(segment)
             segment.close()
@@ -212,7 +221,9 @@ class Places:
         """Listen for what new settings need: another family, another group."""
         if slot.port.segment is not None:
             problem = self._join(slot.port.segment, slot.config)
+            slot.port.segment.tidy()
             if problem:
+                slot.member.vhost.reason = problem
                 log.warning("%s: %s", slot.config.name, problem)
 
     def _start(self, slot: Slot, place: Place, inventory: Inventory, read_at: float) -> None:

@@ -84,7 +84,7 @@ class Memory:
             return False
         return hmac.compare_digest(fingerprint, _fingerprint(config, salt))
 
-    def addresses(self, config: VhostConfig) -> set[Address]:
+    def left(self, config: VhostConfig) -> set[Address]:
         """Return the addresses that the last run may have left on this host; nobody else's are touched."""
         try:
             return {ipaddress.ip_address(text) for text in self._stored["addresses"]}
@@ -93,10 +93,11 @@ class Memory:
         except (TypeError, ValueError):
             return set()
 
-    def write(self, config: VhostConfig, seal: Seal, addresses: Iterable[Address]) -> None:
-        """Store whose lease it is, the floors of the seal, and what `addresses` returns. Raises OSError."""
+    @staticmethod
+    def content(config: VhostConfig, seal: Seal, addresses: Iterable[Address]) -> bytes:
+        """Return the file: whose lease it is, the floors of the seal, and what `left` returns."""
         salt = os.urandom(_SALT)
-        content = {
+        known = {
             "version": _VERSION,
             "salt": salt.hex(),
             "fingerprint": _fingerprint(config, salt).hex(),
@@ -108,10 +109,14 @@ class Memory:
                 "wall": time.time(),
             },
         }
+        return json.dumps(known).encode()
+
+    def write(self, content: bytes) -> None:
+        """Store it whole. Raises OSError."""
         temporary = self._path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         temporary.rename(self._path)
 
     def close(self) -> None:

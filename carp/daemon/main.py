@@ -7,6 +7,7 @@ import grp
 import logging
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from carp import logs
@@ -81,9 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("carp").warning("%s", note)
     if not given.respawn:
         return _run(configs, options)
-    from carp.daemon.respawn import supervise  # noqa: PLC0415 (only who asks for it)
+    from carp.daemon.respawn import Kept, supervise  # noqa: PLC0415 (only who asks for it)
 
-    return supervise(lambda: _run(configs, options))
+    kept: Kept[list[VhostConfig]] = Kept()
+
+    def work() -> int:
+        # A crash must not bring back what the file said when the parent was started.
+        last = kept.get()
+        again = replace(options, keep=kept.put, again=last is not None)
+        return _run(configs if last is None else last, again)
+
+    return supervise(work)
 
 
 def _options(given: argparse.Namespace) -> DaemonOptions:

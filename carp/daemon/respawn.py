@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mmap
 import os
+import pickle
 import signal
+import struct
 import time
+import zlib
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +34,41 @@ WINDOW: Final = 60.0
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
+_HALF: Final = 8 << 20
+"""Bytes kept at most; only those that are used take memory."""
+_HEADER: Final = struct.Struct("=QQL")
+_T = TypeVar("_T")
+
+
+class Kept(Generic[_T]):
+    """A value that a child leaves to the next one, in memory that it shares with its parent.
+
+    Nothing of it is on a disk: it may hold passwords. A crash in the middle of `put` leaves the old value.
+    """
+
+    def __init__(self) -> None:
+        """Keep nothing yet; to be made before the first child."""
+        self._map = mmap.mmap(-1, _HEADER.size + 2 * _HALF)
+
+    def put(self, value: _T) -> None:
+        """Keep this instead. Too large a value is not kept, which is logged, and nor is the old one."""
+        data = pickle.dumps(value)
+        if len(data) > _HALF:
+            log.error("%d bytes of settings are too many to outlive a crash", len(data))
+            data = b""
+        used, _, _ = _HEADER.unpack(self._map[: _HEADER.size])
+        start = _HEADER.size if used > _HEADER.size else _HEADER.size + _HALF
+        self._map[start : start + len(data)] = data
+        self._map[: _HEADER.size] = _HEADER.pack(start, len(data), zlib.crc32(data))
+
+    def get(self) -> _T | None:
+        """Return what was kept last; None where nothing is."""
+        start, length, check = _HEADER.unpack(self._map[: _HEADER.size])
+        data = self._map[start : start + length]
+        if not data or zlib.crc32(data) != check:
+            return None
+        value: _T = pickle.loads(data)  # noqa: S301 (written by ourselves, into memory that nobody else has)
+        return value
 
 
 def supervise(work: Callable[[], int]) -> int:

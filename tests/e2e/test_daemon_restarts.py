@@ -80,6 +80,37 @@ def test_twenty_crashes_in_a_row(lab: Lab) -> Measured:
 
 
 @beside
+def test_a_crash_after_a_reload(lab: Lab) -> Measured:
+    """What the file said last comes back, not what it said when the parent was started; where it is bad by
+    then, the last good settings do.
+    """
+    one, two = lab.pair(options=["--respawn"])
+    before = one.count
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        lab.configure("n1", first(advskew=7))
+        one.wait_event("changed", since=before)
+        for bad in (False, True):
+            if bad:
+                (lab.folder / "n1.yaml").write_text("vhosts: [{")
+            before = one.count
+            (child,) = children(one.running.pid)
+            os.kill(child, signal.SIGKILL)
+            one.wait_event("state", since=before)
+            assert 7 == shown(lab, "n1")["advskew"]
+        before = one.count
+        lab.configure("n1", first(advskew=9))
+        one.wait_event("changed", since=before)
+        assert 9 == shown(lab, "n1")["advskew"]
+        result = prober.stop()
+    assert 0 == result.summary.lost
+    assert [(lab.node("n1").mac,)] == [change.owners for change in result.summary.owners]
+    assert 0 == one.term()
+    two.term()
+    return {"lost": 0}
+
+
+@beside
 def test_the_end_of_the_parent_is_a_handover(lab: Lab) -> Measured:
     """SIGKILL of the parent: carpd hands over and ends, nothing is lost."""
     one, two = lab.pair(options=["--respawn"])

@@ -106,6 +106,22 @@ def test_nobody_answers(cable: tuple[End, End], address: str) -> None:
     _play(cable[0], scene)
 
 
+def test_a_question_that_cannot_be_sent(cable: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway check on a link that is down fails each time, and leaves nothing behind."""
+
+    def refuse(_frame: bytes) -> None:
+        raise OSError(100, "Network is down")
+
+    async def scene(world: World) -> None:
+        monkeypatch.setattr(world.segment.frames(), "send", refuse)
+        for _ in range(3):
+            with pytest.raises(OSError, match="down"):
+                await world.ask(FAR[0])
+        assert {} == world.answers._asked
+
+    _play(cable[0], scene)
+
+
 def test_many_ask_the_same(cable: tuple[End, End]) -> None:
     """One answer is for all of them."""
 

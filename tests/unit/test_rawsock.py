@@ -43,8 +43,8 @@ def _receiver(end: End, version: int, *, joins: bool = True) -> Iterator[Receive
         made = Receiver(version, NAME, end.ifindex)
     with contextlib.closing(made):
         if joins:
-            made.join(GROUPS[version])
-            made.join(GROUPS[version])
+            made.join([GROUPS[version]])
+            made.join([GROUPS[version]])
         yield made
 
 

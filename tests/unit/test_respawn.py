@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carp.daemon import respawn
 from nsfix import wait_for
 
 if TYPE_CHECKING:
@@ -120,6 +121,36 @@ def test_twenty_kills_in_a_row(start: Callable[..., Parent]) -> None:
     assert took[10] < 0.05
     assert took[-1] < 0.5  # of an idle machine 50 ms too; no pause is 0.1 s or more twenty times
     assert sum(took) < 1.0
+
+
+def test_what_is_kept_outlives_the_child() -> None:
+    """The next child, and the parent, find what the last one put; a value that is too large is not kept."""
+    kept: respawn.Kept[list[str]] = respawn.Kept()
+    assert None is kept.get()
+    for value in (["a"], ["b", "c" * 100_000], ["d"]):
+        child = os.fork()
+        if not child:
+            kept.put(value)
+            os._exit(0)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert value == kept.get()
+    kept.put(["x" * (9 << 20)])
+    assert None is kept.get()
+
+
+def test_a_crash_while_it_is_put_leaves_the_old_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new one counts only once it is there whole."""
+    kept: respawn.Kept[str] = respawn.Kept()
+    kept.put("old")
+
+    def crash(_data: bytes) -> int:
+        raise SystemExit
+
+    monkeypatch.setattr(respawn.zlib, "crc32", crash)
+    with pytest.raises(SystemExit):
+        kept.put("new")
+    monkeypatch.undo()
+    assert "old" == kept.get()
 
 
 def test_too_many_crashes_are_slowed_down(start: Callable[..., Parent]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from ipaddress import IPv4Address, IPv6Address
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -188,6 +189,70 @@ def test_a_broadcast_is_a_correct_ip_packet(cable: tuple[End, End]) -> None:
             assert port.send([(US, ADVERT)]) is None
             wait_for(arrived)
     assert [Packet(US, 255, ADVERT)] == packets
+
+
+def _member(settings: VhostConfig) -> Any:
+    return SimpleNamespace(vhost=SimpleNamespace(config=settings, sources=(US,)))
+
+
+def _unicast(*peers: str) -> VhostConfig:
+    return config(transport={"mode": "Unicast", "peers": list(peers)})
+
+
+@pytest.mark.root
+def test_sockets_to_old_peers_are_closed(cable: tuple[End, End]) -> None:
+    """Peers come and go for months; who is nobody's peer any more costs nothing."""
+    with _segment(cable[0]) as segment:
+        for number in range(2, 50):
+            settings = _unicast(f"10.1.1.{number}", "10.1.1.200")
+            segment.members[42] = _member(settings)
+            port = _port(settings)
+            port.attach(segment)
+            port.send([(US, ADVERT)])
+            segment.tidy()
+        assert {(US, address("10.1.1.49")), (US, address("10.1.1.200"))} == set(segment._senders)
+        segment.members.clear()
+        segment.tidy()
+        assert {} == segment._senders
+
+
+@pytest.mark.root
+def test_a_group_after_many_others_is_heard(cable: tuple[End, End]) -> None:
+    """The kernel allows a socket 20 groups: old ones are left, but for the few last."""
+    near, far = cable
+    packets: list[Packet] = []
+    groups = [f"224.0.1.{number}" for number in range(1, 41)]
+    with _segment(near) as segment:
+        for group in groups:
+            settings = config(transport={"mode": "Multicast", "group": group})
+            segment.members[42] = _member(settings)
+            segment.join(settings)
+            segment.tidy()
+        with _segment(far) as other:
+            for group in (groups[-1], groups[-2], groups[0]):
+                port = _port(config(transport={"mode": "Multicast", "group": group}))
+                port.attach(other)
+                assert port.send([(address("10.1.1.2"), ADVERT)]) is None
+        wait_for(lambda: packets.extend(segment.receivers[4].receive()) or len(packets) >= 2)
+    assert 2 == len(packets)
+
+
+@pytest.mark.root
+def test_a_receiver_that_cannot_join_is_not_kept(
+    cable: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would read it; the next try opens it anew."""
+
+    def refuse(_self: object, _groups: object) -> None:
+        raise OSError(105, "No buffer space available")
+
+    with _segment(cable[0]) as segment:
+        with monkeypatch.context() as patch:
+            patch.setattr("carp.rawsock.Receiver.join", refuse)
+            with pytest.raises(OSError, match="buffer"):
+                segment.join(config())
+        assert {} == segment.receivers
+        assert 1 == len(segment.join(config()))
 
 
 @pytest.mark.root

@@ -44,8 +44,7 @@ class Kernel:
         settings = config()
         vhost = Vhost(settings, chance=lambda: 0.0, now=self.time)
         self.remembered: list[set[str]] = []
-        mine = {vip.ip for vip in settings.addresses}
-        self.slot = Slot(SimpleNamespace(vhost=vhost), self, self, mine)  # type: ignore[arg-type]
+        self.slot = Slot(SimpleNamespace(vhost=vhost), self, self, self)  # type: ignore[arg-type]
         self.places = Places(self, self, self, lambda _segment, _receiver: None)  # type: ignore[arg-type]
 
     def links(self) -> list[Link]:
@@ -77,10 +76,16 @@ class Kernel:
     def proves(self, _config: Any) -> bool:
         return self.proven
 
-    def write(self, _config: Any, _seal: Any, addresses: Any) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        self.remembered.append({str(ip) for ip in addresses})
+    def content(self, _config: Any, _seal: Any, addresses: Any) -> set[str]:
+        return {str(ip) for ip in addresses}
+
+    def left(self, settings: Any) -> Any:
+        return {vip.ip for vip in settings.addresses}
+
+    def put(self, _memory: Any, content: set[str], done: Callable[[OSError | None], None]) -> None:
+        if not self.full:
+            self.remembered.append(content)
+        done(OSError(28, "No space left on device") if self.full else None)
 
     def settle(self) -> Vhost:
         self.places.settle([self.slot], lambda _segment: None)
@@ -90,9 +95,8 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Return a kernel on which sockets open without one."""
-    monkeypatch.setattr(
-        "carp.segment.Receiver", lambda *_: SimpleNamespace(join=lambda _: None, close=lambda: None)
-    )
+    receiver = SimpleNamespace(join=lambda _: None, leave_all_but=lambda _: None, close=lambda: None)
+    monkeypatch.setattr("carp.segment.Receiver", lambda *_: receiver)
     monkeypatch.setattr("carp.slots.supports_proto", lambda _: True)
     return Kernel()
 

@@ -20,7 +20,7 @@ SEAL = Seal(last=1000, reserved=1500, newest=1400, floors={b"\x0a\1\1\2": 900, b
 def _restart(folder: Path, seal: Seal = SEAL) -> Memory:
     """Store a seal and begin the next run."""
     memory = Memory(str(folder), config())
-    memory.write(config(), seal, {vip.ip for vip in config().addresses})
+    memory.write(Memory.content(config(), seal, {vip.ip for vip in config().addresses}))
     memory.close()
     return Memory(str(folder), config())
 
@@ -59,16 +59,16 @@ def test_the_first_run_knows_nothing(tmp_path: Path) -> None:
 
 def test_what_the_last_run_may_have_left(tmp_path: Path) -> None:
     """Its addresses, whatever the settings are now; none before the first, or from a damaged file."""
-    assert set() == Memory(str(tmp_path / "new"), config()).addresses(config())
+    assert set() == Memory(str(tmp_path / "new"), config()).left(config())
     memory = _restart(tmp_path)
     other = config(addresses=["10.1.1.99"])
-    assert {"10.1.1.252"} == {str(ip) for ip in memory.addresses(other)}
+    assert {"10.1.1.252"} == {str(ip) for ip in memory.left(other)}
     memory.close()
     content = _stored(tmp_path)
     for damaged in (["1"], "x", ["10.1.1.300"], None):
         (tmp_path / "ingress.json").write_text(json.dumps({**content, "addresses": damaged}))
         found = Memory(str(tmp_path), config())
-        assert set() == found.addresses(config()), damaged
+        assert set() == found.left(config()), damaged
         found.close()
 
 
@@ -79,8 +79,8 @@ def test_a_file_of_a_version_without_addresses(tmp_path: Path) -> None:
     del content["addresses"]
     (tmp_path / "ingress.json").write_text(json.dumps(content))
     found = Memory(str(tmp_path), config())
-    assert {"10.1.1.252"} == {str(ip) for ip in found.addresses(config())}
-    assert set() == found.addresses(config(password="other"))
+    assert {"10.1.1.252"} == {str(ip) for ip in found.left(config())}
+    assert set() == found.left(config(password="other"))
 
 
 def test_a_file_of_its_own_that_only_the_owner_reads(tmp_path: Path) -> None:
