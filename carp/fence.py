@@ -90,12 +90,10 @@ class Fence:
 def is_ours(address: rtnl.Addr, *, has_proto: bool) -> bool:
     """Whether an address was added by an engine of ours.
 
-    Without IFA_PROTO (kernels before 5.18) a finite host address counts as ours when it is also one of
-    the configuration's, which the caller has checked.
+    Without IFA_PROTO (kernels before 5.18) a finite address counts as ours when it is also one of the
+    configuration's, which the caller has checked.
     """
-    if has_proto:
-        return address.proto in OURS
-    return address.valid != rtnl.FOR_EVER and address.prefixlen == address.address.max_prefixlen
+    return address.proto in OURS if has_proto else address.valid != rtnl.FOR_EVER
 
 
 def lease_left(vips: Sequence[Vip], addresses: Iterable[rtnl.Addr]) -> bool:

@@ -130,7 +130,11 @@ class HostLinks:
         return HostLink(link.name, link.mac, link.mtu, link.running, texts)
 
     def _is_host(self, address: Addr) -> bool:
-        return not is_ours(address, has_proto=self._has_proto)
+        if not is_ours(address, has_proto=self._has_proto):
+            return True
+        # Without marks: one by DHCP is finite, too, and no host address.
+        single = address.prefixlen == address.address.max_prefixlen
+        return not (self._has_proto or single or address.address in self.own)
 
     def shown(self) -> list[HostLink]:
         """Return all, by name."""

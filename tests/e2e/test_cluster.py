@@ -10,7 +10,7 @@ import pytest
 
 from apifix import make_control_plane, pytest_runtest_makereport
 from clusterfix import API, CRDS, NAMESPACE, Cluster, cluster, reported, unnoticed
-from nodefix import holds, idle
+from nodefix import first, holds, idle
 
 __all__ = ["cluster", "make_control_plane", "pytest_runtest_makereport"]
 
@@ -199,13 +199,23 @@ def _runs_announce(cluster: Cluster, node: str) -> bool:
     return [{"count": 3}] == told and generation == found.get("status", {}).get("observedGeneration")
 
 
+STATIC = "10.99.0.239"
+
+
+def _own(cluster: Cluster, node: str) -> str:
+    return str(cluster.plane.admin.get(f"{API}/carpnodes/{node}").get("status", {}).get("interfaces"))
+
+
 def test_what_is_wrong_disturbs_nothing(cluster: Cluster) -> None:
     """Each mistake is one condition on its own object; a CarpNode edited by hand is put right; deleted, the
     address is gone.
     """
     cluster.apply("web", "10.99.0.252", vhid=7)
     cluster.wait_ready("web")
-    with unnoticed(cluster, "10.99.0.252"):
+    # As a static pod: a carpd of its own, of which the cluster knows nothing.
+    static = cluster.lab.daemon("n1", first("static", vhid=99, addresses=[STATIC])).start().master()
+    cluster.wait(lambda: STATIC in _own(cluster, "n1"), "its address counts as the node's", 20)
+    with unnoticed(cluster, "10.99.0.252"), unnoticed(cluster, STATIC):
         for name, address, spec, reason, part in MISTAKES:
             cluster.apply(name, address, **spec)
             refused = ("False", reason)
@@ -221,6 +231,7 @@ def test_what_is_wrong_disturbs_nothing(cluster: Cluster) -> None:
         cluster.plane.admin.patch(f"{API}/carpnodes/{other}", {"spec": {"vhosts": vhosts}})
         cluster.wait(lambda: told == _specs(cluster), "the edit is put right")
         cluster.wait_ready("web")
+    static.term()
     cluster.plane.kubectl("delete", "vip", "web")
     cluster.wait(
         lambda: not any(holds(m.node, "10.99.0.252") for m in cluster.members.values()), "it is gone"
@@ -233,6 +244,7 @@ MISTAKES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("elsewhere", "192.0.2.9", {}, "NoCandidate", "192.0.2.9"),
     ("no-interface", "10.99.0.240", {"interface": {"name": "bond7"}}, "NoCandidate", "bond7"),
     ("a-nodes-own", "10.99.0.2", {}, "AddressOfNode", "n2"),
+    ("a-static-pods", STATIC, {}, "AddressOfNode", "n1"),
     ("no-secret", "10.99.0.240", {"authentication": {"secretRef": {"name": "none"}}}, "NoPassword", "none"),
     ("selector", "10.99.0.240", {"nodeSelector": {"matchLabels": {"a": "b"}}}, "NoCandidate", "a=b"),
 ]

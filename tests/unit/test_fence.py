@@ -117,12 +117,12 @@ def _addr(text: str, proto: int, valid: int, prefixlen: int | None = None) -> Ad
         (0, 2, 32, True, False),
         (3, 2, 32, True, False),
         (0, 2, 32, False, True),
-        (0, 2, 24, False, False),
+        (0, 2, 24, False, True),
         (0, FOR_EVER, 32, False, False),
     ],
 )
 def test_whose_an_address_is(proto: int, valid: int, prefixlen: int, has_proto: bool, expected: bool) -> None:
-    """By its mark; without marks (before Linux 5.18) a finite host address counts as ours."""
+    """By its mark; without marks (before Linux 5.18) a finite one of the configuration's counts."""
     assert expected == is_ours(_addr("10.1.1.252", proto, valid, prefixlen), has_proto=has_proto)
 
 

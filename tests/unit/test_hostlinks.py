@@ -81,9 +81,13 @@ def test_addresses_of_vhosts_are_not_the_hosts(links: Counted, proto: int) -> No
 
 
 def test_without_marks_a_finite_host_address_is_a_vhosts() -> None:
-    """Kernels before 5.18 do not tell who added an address."""
+    """Kernels before 5.18 do not tell who added an address; one of ours is known by our settings, whatever
+    its prefix length, and one by DHCP is the host's.
+    """
     links = HostLinks(has_proto=False, now=lambda: 100.0)
-    links.replace([ETH0], [_addr(2, "10.1.1.1/24"), _addr(2, "10.1.1.252/32", valid=2)])
+    links.own = {address("10.1.1.253")}
+    vhosts = [_addr(2, "10.1.1.252/32", valid=2), _addr(2, "10.1.1.253/24", valid=2)]
+    links.replace([ETH0], [_addr(2, "10.1.1.1/24", valid=3600), *vhosts])
     assert [("10.1.1.1/24",)] == [each.addresses for each in links.shown()]
 
 
