@@ -50,7 +50,7 @@ class KubeNode:
         self.subnet = f"10.244.{number}.0/24"
         self._assets, self._pause = assets, pause
         self.powered = False
-        self._init = self._boots = 0
+        self._init = self._boots = self._logged = 0
         self._group = node.namespace.name
         self._parts: dict[str, Process] = {}
         self._neighbours: list[tuple[str, str]] = []
@@ -95,7 +95,14 @@ class KubeNode:
             f"--node-ip={self.node.address}",
             "--housekeeping-interval=30s",
         ]
+        log = self.folder / "kubelet.log"
+        self._logged = log.stat().st_size if log.exists() else 0
         self._start("kubelet", [str(self._assets / "kubelet"), *arguments])
+
+    def sees_api(self) -> bool:
+        """Say whether the kubelet, since it was started, has reached the API server and asks it for pods."""
+        log = (self.folder / "kubelet.log").read_bytes()[self._logged :]
+        return b"Watching apiserver" in log
 
     def kill_kubelet(self) -> None:
         """SIGKILL the kubelet; containers go on."""
