@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -71,12 +72,22 @@ def test_sidecar_programs() -> None:
 
 
 def test_sidecar_shares_the_network() -> None:
-    """HAProxy and carp are in one network namespace, and every mount has a source."""
-    assert "service:haproxy" == COMPOSE["services"]["carp"]["network_mode"]
+    """HAProxy and carp are in one network namespace that outlives both, and every mount has a source."""
+    services = COMPOSE["services"]
+    assert {"service:net"} == {services[name]["network_mode"] for name in ("haproxy", "carp")}
+    assert ["lan"] == [*services["net"]["networks"]]
     assert True is POD["hostNetwork"]
     volumes = {volume["name"] for volume in POD["volumes"]}
     assert volumes == {mount["name"] for c in POD["containers"] for mount in c["volumeMounts"]}
-    for service in COMPOSE["services"].values():
-        for mount in service["volumes"]:
-            source = mount.partition(":")[0]
-            assert source == "./password" or source in COMPOSE["volumes"] or (SIDECAR / source).is_file()
+    for mount in (mount for service in services.values() for mount in service.get("volumes", ())):
+        source = mount.partition(":")[0]
+        assert source == "./password" or source in COMPOSE["volumes"] or (SIDECAR / source).is_file()
+
+
+def test_sidecar_haproxy_may_bind_its_ports() -> None:
+    """In the node's network a port below 1024 takes uid 0 and the capability for it, and no other one."""
+    text = (SIDECAR / "haproxy.cfg").read_text(encoding="utf-8")
+    assert ["8404", "80"] == re.findall(r"^ *bind \S*:(\d+)$", text, flags=re.MULTILINE)
+    context = POD["containers"][0]["securityContext"]
+    assert 0 == context["runAsUser"]
+    assert {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]} == context["capabilities"]
