@@ -141,7 +141,7 @@ class Engine:
         """Derive anew what depends on the settings of all vhosts."""
         self.links.own = {vip.ip for slot in self.slots.values() for vip in slot.config.addresses}
         timings = [slot.config.timing for slot in self.slots.values()]
-        self._patience = min(MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings))
+        self._patience = min([MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings)])
 
     def settle(self) -> None:
         """Put every vhost where the links and addresses of the host say."""

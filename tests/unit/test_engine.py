@@ -47,3 +47,20 @@ def test_new_settings_keep_the_very_same_addresses(tmp_path: Path) -> None:
             assert ["10.1.1.7/32"] == [str(vip) for vip in slot.config.addresses]
 
     asyncio.run(scene())
+
+
+def test_the_last_vhost_goes(tmp_path: Path) -> None:
+    """Nothing of it is left, and the next one begins as ever."""
+
+    async def scene() -> None:
+        async with carpd(tmp_path) as daemon:
+            await daemon.apply(waiting())
+            await daemon.apply(generation=2)
+            await asyncio.sleep(0)
+            engine = daemon.service.engine
+            assert ({}, set()) == (engine.slots, engine.links.own)
+            await daemon.apply(waiting(), generation=3)
+            assert ["web"] == list(engine.slots)
+            assert {vip.ip for vip in engine.slots["web"].config.addresses} == engine.links.own
+
+    asyncio.run(scene())
