@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shlex
+import shutil
+import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +19,8 @@ import yaml
 
 import chart
 from apifix import _running
+from controlplane import LONELY_ADDRESS
+from nodefix import wait_until
 from tree import ROOT
 
 if TYPE_CHECKING:
@@ -97,9 +106,71 @@ def test_kustomization(plane: ControlPlane) -> None:
     ]
 
 
-def test_uninstall_yaml(plane: ControlPlane) -> None:
-    """The server takes it beside install.yaml."""
-    plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", str(ROOT / "deploy" / "uninstall.yaml"))
+def test_rights_of_people(plane: ControlPlane) -> None:
+    """Who has the role view or edit in the whole cluster reads; with rbac.aggregateToEdit editors write
+    VirtualIPs and pools, but no CarpNodes. In one namespace the roles say nothing about them.
+    """
+    plane.kubectl("create", "clusterrolebinding", "eve", "--clusterrole=edit", "--user=eve")
+    plane.kubectl("create", "clusterrolebinding", "vic", "--clusterrole=view", "--user=vic")
+    plane.kubectl("-n", NAMESPACE, "create", "rolebinding", "rob", "--clusterrole=admin", "--user=rob")
+
+    def may(user: str, verb: str, kind: str) -> bool:
+        words = ("auth", "can-i", verb, f"{kind}.carp.vip", f"--as={user}", "--all-namespaces")
+        return plane.kubectl(*words, check=False).stdout.startswith("yes")
+
+    wait_until(lambda: may("eve", "list", "virtualips"), 15.0, "the roles are put together")
+    wait_until(lambda: may("vic", "list", "carpnodes"), 15.0, "the roles are put together")
+    assert not may("eve", "create", "virtualips")
+    roles = chart.template({"rbac": {"aggregateToEdit": True}})
+    (writing,) = (each for each in roles if each["metadata"]["name"] == "carp-edit")
+    plane.kubectl("apply", "-f", "-", stdin=json.dumps(writing))
+    wait_until(lambda: may("eve", "create", "virtualips"), 15.0, "the roles are put together")
+    assert [True, True, True] == [may("eve", verb, "virtualippools") for verb in ("get", "patch", "delete")]
+    assert [True, False] == [may("eve", verb, "carpnodes") for verb in ("watch", "patch")]
+    assert [True, False] == [may("vic", verb, "virtualips") for verb in ("get", "create")]
+    refused = plane.kubectl("get", "virtualips", "--as=rob", "-n", NAMESPACE, check=False).stderr
+    assert "at the cluster scope" in refused
+    plane.kubectl("delete", "clusterrole", "carp-edit")
+
+
+def commands(head: str) -> list[list[str]]:
+    """Return the arguments of each kubectl command line in the comment at the head of a manifest."""
+    found = re.findall(r"^#    kubectl (.+)$", head.replace("\\\n#", " "), flags=re.MULTILINE)
+    return [shlex.split(line) for line in found]
+
+
+def test_leaving_with_manifests(plane: ControlPlane, tmp_path: Path) -> None:
+    """The steps at the head of uninstall.yaml: with an image of one's own, once more with another, then all
+    of ours is gone but the definitions, and what is the user's is there.
+    """
+    folder = tmp_path / "uninstall"
+    shutil.copytree(ROOT / "deploy" / "uninstall", folder)
+    kustomization = folder / "kustomization.yaml"
+    text = kustomization.read_text(encoding="utf-8")
+    kustomization.write_text(
+        text.replace("newName: carp-operator", "newName: wrong.example.org/carp-operator")
+    )
+    plane.kubectl("apply", "-k", str(folder))
+    path = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/carp-uninstall"
+    (container,) = plane.admin.get(path)["spec"]["template"]["spec"]["containers"]
+    assert "wrong.example.org/carp-operator:0.1.0" == container["image"]
+    kustomization.write_text(text)
+    assert "field is immutable" in plane.kubectl("apply", "-k", str(folder), check=False).stderr
+    steps = commands((folder / "uninstall.yaml").read_text(encoding="utf-8").partition("\n---\n")[0])
+    (again,) = [step for step in steps if step[-2:] == ["job", "carp-uninstall"]]
+    plane.kubectl(*again)
+    plane.kubectl("apply", "-k", str(folder))
+    plane.kubectl("-n", NAMESPACE, "create", "secret", "generic", "mine", "--from-literal=password=love")
+    last = [step for step in steps if "-l" in step and "delete" in step]
+    assert 3 == len(last)
+    for step in last:
+        plane.kubectl(*step)
+    assert {} == objects(plane)
+    assert [] == plane.kubectl_json("get", "jobs", "--all-namespaces", *OURS)["items"]
+    assert list(DEFINITIONS) == definitions(plane)
+    assert plane.admin.exists(f"/api/v1/namespaces/{NAMESPACE}/secrets/mine")
+    assert ["delete", "namespace", NAMESPACE] == steps[-1]
+    plane.kubectl("apply", "-f", str(ROOT / "deploy" / "install.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=str)
@@ -162,6 +233,7 @@ def test_installation(plane: ControlPlane) -> None:
         }
 
     assert steady(before) == steady(objects(plane))
+    assert "TEST SUITE: None" in helm(plane, "test", "carp")
 
 
 def test_definitions_are_upgraded(plane: ControlPlane) -> None:
@@ -189,3 +261,59 @@ def test_leaving_and_coming_back(plane: ControlPlane) -> None:
     helm(plane, "uninstall", "other", "--no-hooks")
     helm(plane, "install", "other", str(chart.CHART))
     helm(plane, "uninstall", "other", "--no-hooks")
+
+
+LINE = "n2 has not confirmed within 120 s: look at its pod's log"
+
+
+@contextlib.contextmanager
+def kubelet(plane: ControlPlane) -> Iterator[None]:
+    """Yield a Node whose kubelet answers each question for a log with one line."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = f"{LINE}\n".encode() if "/containerLogs/" in self.path else b""
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = plane.node.run_in(lambda: ThreadingHTTPServer((LONELY_ADDRESS, 0), Handler))
+    pair = plane._authority.server("kubelet", [LONELY_ADDRESS])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    plane.add_node("n1", LONELY_ADDRESS)
+    port = {"daemonEndpoints": {"kubeletEndpoint": {"Port": server.server_address[1]}}}
+    plane.admin.patch("/api/v1/nodes/n1/status", {"status": port})
+    with ThreadPoolExecutor() as pool:
+        pool.submit(server.serve_forever)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def test_uninstallation_shows_the_log(plane: ControlPlane) -> None:
+    """`helm uninstall` prints what the job said before the job is deleted, with the nodes that it names."""
+    helm(plane, "install", "other", str(chart.CHART), "--take-ownership")
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+    def ours() -> list[str]:
+        found = plane.admin.get(pods)["items"]
+        return [p["metadata"]["name"] for p in found if p["metadata"]["name"].startswith("carp-uninstall-")]
+
+    with kubelet(plane), ThreadPoolExecutor() as pool:
+        said = pool.submit(helm, plane, "uninstall", "other", "--timeout", "30s")
+        wait_until(ours, 15.0, "the job has its pod")
+        (name,) = ours()
+        target = {"apiVersion": "v1", "kind": "Node", "name": "n1"}
+        plane.admin.create(f"{pods}/{name}/binding", {"metadata": {"name": name}, "target": target})
+        plane.admin.patch(f"{pods}/{name}/status", {"status": {"phase": "Succeeded"}})
+        assert LINE in said.result()
+    assert [] == ours()
+    assert {} == objects(plane)

@@ -35,7 +35,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with Lab() as lab, _running(request.config, tmp_path_factory, lab.node("n9")) as plane:
         made = World(lab, plane)
         plane.kubectl("apply", "-f", str(ROOT / "deploy" / "install.yaml"))
-        text = (ROOT / "deploy" / "uninstall.yaml").read_text(encoding="utf-8")
+        text = (ROOT / "deploy" / "uninstall" / "uninstall.yaml").read_text(encoding="utf-8")
         for each in yaml.safe_load_all(text):
             if each["kind"] != "Job":
                 plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(each))

@@ -48,7 +48,8 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "before the pod network": {
         "apiServer": {"endpoints": ["https://10.0.0.1:6443", "https://[2001:db8::1]:6443"]},
-        "controller": {"hostNetwork": True},
+        "controller": {"hostNetwork": True, "metrics": {"address": "127.0.0.1"}},
+        "test": {"address": "2001:db8::99"},
     },
     "json and budgets": {
         "logFormat": "json",
@@ -61,6 +62,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "services watched": {
         "node": {"metrics": {"address": "[::]", "carpdPort": 19108, "agentPort": 19106}},
         "controller": {"metrics": {"address": "[::]", "port": 8080}},
+        "rbac": {"aggregateToEdit": True},
         "monitoring": {"serviceMonitor": {"enabled": True}, "interval": "30s"},
     },
     "rules and dashboard": {
@@ -68,6 +70,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "no definitions, no hook, no policy": {
         "crds": {"install": False},
+        "rbac": {"aggregateToView": False},
         "uninstall": {"enabled": False},
         "networkPolicy": {"enabled": False},
     },
@@ -92,6 +95,7 @@ MATRIX: dict[str, dict[str, Any]] = {
                 "extraArgs": ["--debug"],
                 "extraEnv": [{"name": "TZ", "value": "UTC"}],
                 "seccompProfile": {"type": "Localhost", "localhostProfile": "carpd.json"},
+                "seLinuxOptions": {"type": "spc_t", "level": "s0:c1,c2"},
             },
             "agent": {"extraEnv": [{"name": "TZ", "value": "UTC"}]},
         },
@@ -102,6 +106,23 @@ MATRIX: dict[str, dict[str, Any]] = {
             "podLabels": {"tier": "net"},
         },
         "test": {"address": "192.0.2.99", "timeout": "2m"},
+    },
+    "one label in several places": {
+        "commonLabels": {"team": "network", "release": "all"},
+        "node": {
+            "podLabels": {"team": "nodes", "app.kubernetes.io/instance": "carp"},
+            "podAnnotations": {"kubectl.kubernetes.io/default-container": "agent"},
+            "metrics": {"address": "0.0.0.0"},
+        },
+        "controller": {"podLabels": {"team": "control"}},
+        "monitoring": {
+            "labels": {"release": "prometheus"},
+            "podMonitor": {"enabled": True},
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True, "labels": {"release": "grafana"}},
+        },
+        "test": {"address": "192.0.2.99/24"},
     },
     "part of another chart": {"global": {"anything": True}},
 }
@@ -126,12 +147,26 @@ def run(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.Com
     )
 
 
+class _Strict(yaml.CSafeLoader):
+    """Refuses a key that stands twice in one mapping: one of the two values would be lost."""
+
+
+def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Any, Any]:
+    pairs = [(loader.construct_object(key, deep=True), value) for key, value in node.value]
+    keys = [key for key, _ in pairs]
+    assert len(keys) == len(set(keys)), f"a key stands twice: {keys}"
+    return {key: loader.construct_object(value, deep=True) for key, value in pairs}
+
+
+_Strict.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
 def template(values: dict[str, Any] | None = None, *options: str) -> list[dict[str, Any]]:
     """Return the objects that the chart renders to, hooks included."""
     words = ("template", "carp", str(CHART), "--namespace", NAMESPACE, "--kube-version", KUBERNETES)
     done = run(*words, *options, values=values)
     assert done.returncode == 0, done.stderr
-    return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(done.stdout, _Strict) if each]
 
 
 def refusal(values: dict[str, Any]) -> str:

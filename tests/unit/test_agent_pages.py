@@ -12,16 +12,18 @@ from carp_operator.agent.metrics import Tally
 from carp_operator.agent.pages import Pages
 
 
-def ask(*requests: bytes, problem: str = "") -> list[str]:
-    """Return the answers to requests, each on a connection of its own."""
+def ask(
+    *requests: bytes, problem: str = "", address: str = "127.0.0.1", host: str = "127.0.0.1"
+) -> list[str]:
+    """Return the answers to requests, each on a connection of its own to ``host``."""
 
     async def run() -> list[str]:
         pages = Pages(Tally().text, lambda: problem)
-        await pages.start("127.0.0.1:0")
+        await pages.start(f"{address}:0")
         found = []
         try:
             for request in requests:
-                reader, writer = await asyncio.open_connection("127.0.0.1", pages.port)
+                reader, writer = await asyncio.open_connection(host, pages.port)
                 writer.write(request)
                 found.append((await asyncio.wait_for(reader.read(), 5)).decode())
                 writer.close()
@@ -53,6 +55,22 @@ def test_answers(request_: bytes, line: str, body: str) -> None:
     (found,) = ask(request_)
     head, _, text = found.partition("\r\n\r\n")
     assert (f"HTTP/1.1 {line}", body) == (head.split("\r\n")[0], text)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [("0.0.0.0", "127.0.0.1"), ("[::]", "127.0.0.1"), ("[::]", "::1"), ("[::1]", "::1")],
+)
+def test_addresses(address: str, host: str) -> None:
+    """The IPv6 wildcard answers over IPv4 too: the kubelet's probes ask 127.0.0.1."""
+    (found,) = ask(get("/healthz"), address=address, host=host)
+    assert found.startswith("HTTP/1.1 200 ")
+
+
+def test_loopback_of_ipv6_is_not_open_to_ipv4() -> None:
+    """Only the wildcard takes both."""
+    with pytest.raises(ConnectionRefusedError):
+        ask(get("/healthz"), address="[::1]", host="127.0.0.1")
 
 
 def test_not_ready() -> None:

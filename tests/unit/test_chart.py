@@ -248,6 +248,55 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "one account": ("node.agent.serviceAccount.name", "carp-controller", "is the controller's account too"),
     "unreached": ("monitoring.podMonitor.enabled", True, "Prometheus cannot reach 127.0.0.1"),
     "address to test": ("test.address", "vip", 'test.address: "vip" is no IP address such as'),
+    "no address": (
+        "test.address",
+        "999.1.1.1",
+        'test.address: "999.1.1.1" is no IP address such as 192.0.2.99',
+    ),
+    "a colon": ("test.address", ":", 'test.address: ":" is no IP address such as'),
+    "a prefix alone": ("test.address", "/99", 'test.address: "/99" is no IP address such as'),
+    "soon": ("controller.replaceAfter", "9s", 'controller.replaceAfter: "9s" is not between 10s and 168h'),
+    "late": ("controller.resync", "24h1s", 'controller.resync: "24h1s" is not between 10s and 24h'),
+    "at once": ("uninstall.timeout", "0s", 'uninstall.timeout: "0s" is not between 1s and 1h'),
+    "for ever": ("test.timeout", "9999999h", 'test.timeout: "9999999h" is no duration such as 30s'),
+    "a label of ours": (
+        "commonLabels",
+        {"app.kubernetes.io/name": "x"},
+        'commonLabels: "app.kubernetes.io/name" is a label that the chart sets itself',
+    ),
+    "another": ("monitoring.labels", {"helm.sh/chart": "x"}, 'monitoring.labels: "helm.sh/chart" is a label'),
+    "selected": (
+        "node.podLabels",
+        {"app.kubernetes.io/component": "x"},
+        'node.podLabels: "app.kubernetes.io/component" is a label that the chart sets itself',
+    ),
+    "key of a label": ("commonLabels", {"a b": "x"}, 'commonLabels: "a b" is no key of a label: at most 63'),
+    "value of a label": (
+        "controller.podLabels",
+        {"team": "a b"},
+        'controller.podLabels.team: "a b" is no value of a label: at most 63 letters',
+    ),
+    "probes": (
+        "controller.metrics.address",
+        "127.0.0.1",
+        "controller.metrics.address: the kubelet's probes reach 127.0.0.1 with controller.hostNetwork only",
+    ),
+    "no profile": (
+        "node.carpd.seccompProfile.type",
+        "Localhost",
+        "node.carpd.seccompProfile.localhostProfile: is required where type is Localhost",
+    ),
+    "a profile too many": (
+        "node.carpd.seccompProfile.localhostProfile",
+        "carpd.json",
+        'localhostProfile: "carpd.json" counts with type Localhost only, and type is RuntimeDefault',
+    ),
+    "a profile elsewhere": (
+        "node.carpd.seccompProfile",
+        {"type": "Localhost", "localhostProfile": "../carpd.json"},
+        'localhostProfile: "../carpd.json" is no path below the kubelet\'s folder seccomp',
+    ),
+    "selinux": ("node.carpd.seLinuxOptions", {"kind": "spc_t"}, "additional properties 'kind' not allowed"),
     "seccomp": ("node.carpd.seccompProfile.type", "Unconfined", "one of 'RuntimeDefault', 'Localhost'"),
     "peer": ("networkPolicy.metricsFrom", [{}], "minProperties: got 0, want 1"),
 }
@@ -323,5 +372,7 @@ def test_notes_say_the_next_command() -> None:
         "pod-security.kubernetes.io/enforce=privileged",
         "kubectl wait --for=condition=Ready",
         "helm test",
+        # Where all nodes are control-plane nodes.
+        "nodeSelector: {matchLabels: {kubernetes.io/os: linux}}",
     ):
         assert part in text

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
+
+from carp_operator.api.codec import virtual_ip
+from carp_operator.api.objects import Node
 from carp_operator.controller import selftest
 from carp_operator.controller.selftest import Selftest
+from carp_operator.plan.candidates import excluded_by
+from carp_operator.plan.facts import EXCLUDED, NodeFacts
 from fakeapi import Asked, FakeApi, Reply
-
-if TYPE_CHECKING:
-    import pytest
 
 VIPS = "/apis/carp.vip/v1alpha1/virtualips"
 
@@ -20,8 +23,10 @@ def ready(status: str, **more: Any) -> dict[str, Any]:
     return {"status": {"conditions": [condition], **more}}
 
 
-def run(*answers: Reply, creates: tuple[int, ...] = (201,)) -> tuple[bool, list[str], list[tuple[str, str]]]:
-    """Run it with these answers to its looks, the last again and again."""
+def run(
+    *answers: Reply, creates: tuple[int, ...] = (201,), bodies: list[Any] | None = None
+) -> tuple[bool, list[str], list[tuple[str, str]]]:
+    """Run it with these answers to its looks, the last again and again; ``bodies`` gets what it creates."""
     said: list[str] = []
     now, looks, creating = [0.0], list(answers), list(creates)
 
@@ -36,6 +41,8 @@ def run(*answers: Reply, creates: tuple[int, ...] = (201,)) -> tuple[bool, list[
     with FakeApi(handle) as api:
         test = Selftest(api.client(), "carp-test", "127.0.0.1", 3.0, said.append, lambda: now[0], sleep)
         good = test.run()
+    if bodies is not None:
+        bodies += [asked.body for asked in api.asked if asked.method == "POST"]
     return good, said, [(asked.method, asked.path) for asked in api.asked]
 
 
@@ -48,6 +55,23 @@ def test_served() -> None:
     assert "127.0.0.1 is held by n1 after 1.0 s" in said
     assert "from this pod it answers" == said[-1]
     assert (("POST", VIPS), ("DELETE", f"{VIPS}/carp-test")) == (asked[0], asked[-1])
+
+
+@pytest.mark.parametrize("creates", [(201,), (409, 201)])
+def test_every_node_may_take_part(creates: tuple[int, ...]) -> None:
+    """Also where all nodes have the label that keeps control-plane nodes out: kubeadm's do."""
+    bodies: list[Any] = []
+    assert run(Reply(body=ready("True")), creates=creates, bodies=bodies)[0]
+    assert len(creates) == len(bodies)
+    labels = {EXCLUDED: "", "kubernetes.io/os": "linux"}
+    node = Node("n1", "u", labels, ready=True, ready_since=0, unschedulable=False, deleting=False)
+    facts = NodeFacts(node, False, True, False, (), {}, ())
+    for body in bodies:
+        assert ["127.0.0.1"] == body["spec"].pop("addresses")
+        vip = virtual_ip(body | {"spec": {**body["spec"], "addresses": ["192.0.2.1"]}}, strict=True)
+        assert () == vip.errors
+        assert vip.spec is not None
+        assert "" == excluded_by(facts, vip.spec.node_selector)
 
 
 def test_not_served() -> None:

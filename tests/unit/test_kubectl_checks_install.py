@@ -121,3 +121,14 @@ def test_what_may_not_be_read_is_skipped() -> None:
     install = Install("carp-system", unread={name: f"get {name}: HTTP 403: no" for name in parts})
     verdicts = {each.verdict for each in troubles(install, cluster).values()}
     assert {Verdict.SKIPPED} == verdicts
+
+
+def test_advice_on_logs_is_what_kubectl_takes() -> None:
+    """`kubectl logs` takes a name or a selector, and refuses both together."""
+    install, cluster = good_install()
+    with_objects("vips", vip("web", "n1", "n2", observedGeneration=0))(install, cluster)
+    changed(lease=named("l", spec={"holderIdentity": "c-1", "renewTime": SINCE}))(install, cluster)
+    found = troubles(install, cluster)
+    for check in ("answers", "lease"):
+        command = "kubectl -n carp-system logs -l app.kubernetes.io/component=controller"
+        assert found["controller", check].advice.endswith(command)

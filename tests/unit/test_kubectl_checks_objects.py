@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from carp.commands.finding import Verdict
+from carp_operator.kubectl.doctor import examine
 from kubectlfix import (
+    NOW,
     carpnode,
     changed,
     condition,
@@ -19,6 +21,10 @@ from kubectlfix import (
     with_objects,
     without,
 )
+
+if TYPE_CHECKING:
+    from carp_operator.kubectl.install import Install
+    from carp_operator.kubectl.reading import Cluster
 
 SERVING = part("web", "BACKUP")
 PROBLEMS: list[tuple[Any, str, str, Verdict, str]] = [
@@ -139,3 +145,48 @@ def test_each_problem(change: Any, about: str, check: str, verdict: Verdict, pie
     finding = troubles(install, cluster)[about, check]
     assert verdict is finding.verdict
     assert piece in finding.text
+
+
+def left_out(carp: dict[str, Any], *, pods: list[dict[str, Any]] | None) -> tuple[Install, Cluster]:
+    """Return an installation whose DaemonSet is for n1 and n3 only, with this CarpNode of n2."""
+    install, cluster = good_install()
+    selector = {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux", "vip": "yes"}}}}
+    install.daemons = [named("carp-node", spec=selector)]
+    install.pods = pods
+    for name, item in cluster.nodes.items():
+        item["metadata"]["labels"] = {"kubernetes.io/os": "linux"} | ({} if name == "n2" else {"vip": "yes"})
+    cluster.carpnodes["n2"] = carp
+    return install, cluster
+
+
+STOPPED = carpnode("n2", conditions=[condition("Ready", "False", "CarpdStopped", "bye")])
+
+
+@pytest.mark.parametrize("carp", [named("n2"), STOPPED], ids=["never", "no more"])
+@pytest.mark.parametrize("pods", [[pod("n1"), pod("n3")], None], ids=["pods", "unreadable"])
+def test_a_node_that_the_daemonset_leaves_out(
+    carp: dict[str, Any], pods: list[dict[str, Any]] | None
+) -> None:
+    """That no agent is there is as it was asked for: no failure, no warning, and the reason is said."""
+    about = [each for each in examine(*left_out(carp, pods=pods), NOW) if each.about == "node n2"]
+    assert [(Verdict.SKIPPED, "agent")] == [(each.verdict, each.check) for each in about]
+    assert "the nodeSelector of DaemonSet carp-node leaves it out: no vip=yes" == about[0].text
+
+
+def test_a_node_that_is_left_out_and_serves() -> None:
+    """Whoever has placed it: an agent that reports is judged as any other, and so is a pod that stays."""
+    install, cluster = left_out(carpnode("n2", SERVING), pods=[pod("n1"), pod("n3")])
+    assert ("node n2", "agent") not in troubles(install, cluster)
+    install, cluster = left_out(STOPPED, pods=[pod("n1"), pod("n2"), pod("n3")])
+    assert Verdict.FAIL is troubles(install, cluster)["node n2", "agent"].verdict
+
+
+@pytest.mark.parametrize("selector", [{}, {"kubernetes.io/os": "linux"}])
+def test_a_node_that_a_daemonset_is_for(selector: dict[str, str]) -> None:
+    """That it has never reported is a failure."""
+    install, cluster = left_out(named("n2"), pods=[pod("n1"), pod("n3")])
+    assert install.daemons
+    install.daemons.append(named("second", spec={"template": {"spec": {"nodeSelector": selector}}}))
+    assert "has never reported" == troubles(install, cluster)["node n2", "agent"].text
+    del cluster.nodes["n2"]
+    assert Verdict.FAIL is troubles(install, cluster)["node n2", "agent"].verdict

@@ -21,6 +21,7 @@ app.kubernetes.io/name: carp-operator
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* Of an object; `more` are the user's for this one, and count before commonLabels. */}}
 {{- define "carp.labels" -}}
 {{ include "carp.selector" . }}
 app.kubernetes.io/part-of: carp-operator
@@ -28,7 +29,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
+{{- with merge (dict) (.more | default dict) .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Of a pod: nothing that another version of the chart changes, or each upgrade would restart carpd. */}}
+{{- define "carp.podLabels" -}}
+{{ include "carp.selector" . }}
+{{- with merge (dict) (.more | default dict) .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -57,7 +66,32 @@ seccompProfile:
 {{- end }}
 {{- end -}}
 
-{{/* A pod of a hook: as little as it needs, on any node that takes pods. */}}
+{{/* Where the controller and the pods of hooks run: what one of them needs to reach an API server, all need. */}}
+{{- define "carp.placement" -}}
+{{- with .Values.controller }}
+{{- if .hostNetwork }}
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if or .tolerations .hostNetwork }}
+tolerations:
+  {{- with .tolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if .hostNetwork }}
+  # What a node has before its pod network.
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoSchedule}
+  - {key: node.kubernetes.io/network-unavailable, operator: Exists, effect: NoSchedule}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A pod of a hook: as little as it needs, where the controller may run. */}}
 {{- define "carp.hookPod" -}}
 restartPolicy: Never
 enableServiceLinks: false
@@ -65,12 +99,7 @@ enableServiceLinks: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.controller.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.controller.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
+{{- with include "carp.placement" . | trim }}
+{{ . }}
 {{- end }}
 {{- end -}}

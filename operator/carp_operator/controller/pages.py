@@ -67,6 +67,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, handler)
 
     def server_bind(self) -> None:
+        if self.server_address[0] == "::" and socket.has_dualstack_ipv6():
+            # The wildcard takes IPv4 too, as carpd's does, also where net.ipv6.bindv6only says otherwise.
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         # Not HTTPServer's, which asks the DNS for our own name.
         TCPServer.server_bind(self)
 

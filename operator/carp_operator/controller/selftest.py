@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 POLL: Final = 0.5
 """s between two looks at the status."""
+ANY_NODE: Final = {"matchLabels": {"kubernetes.io/os": "linux"}}
+"""A selector of one's own counts instead of the label that keeps control-plane nodes out: kubeadm gives it to
+each of them, and where there are no other nodes none would be left."""
 _PORT: Final = 9
 """discard: hardly anybody listens, and a refusal is an answer too."""
 _ABOUT: Final = """\
@@ -43,15 +46,16 @@ class Selftest:
     def run(self) -> bool:
         """Return whether the address was served. Raises KubeError."""
         meta = {"name": self.name, "labels": {"app.kubernetes.io/part-of": "carp-operator"}}
-        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "VirtualIP", "metadata": meta}
+        spec = {"addresses": [self.address], "nodeSelector": ANY_NODE}
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "VirtualIP", "metadata": meta, "spec": spec}
         try:
-            self.client.create(VIRTUAL_IPS, body | {"spec": {"addresses": [self.address]}})
+            self.client.create(VIRTUAL_IPS, body)
         except Conflict:
             self.say(
                 f"there is a VirtualIP {self.name} already, left by a test that was cut short; deleting it"
             )
             self.client.delete(VIRTUAL_IPS, self.name)
-            self.client.create(VIRTUAL_IPS, body | {"spec": {"addresses": [self.address]}})
+            self.client.create(VIRTUAL_IPS, body)
         try:
             return self._served()
         finally:

@@ -119,7 +119,7 @@ def _controller(install: Install, cluster: Cluster, now: float) -> Iterator[Find
     ]
     if behind:
         text = f"has not answered the newest spec of {', '.join(behind)}"
-        advice = f"its log says why: kubectl -n {install.namespace} logs deploy -l {_selector()}"
+        advice = f"its log says why: kubectl -n {install.namespace} logs -l {_selector()}"
         yield Finding(CONTROLLER, "answers", Verdict.FAIL, text, advice)
     elif cluster.vips:
         yield Finding(CONTROLLER, "answers", Verdict.OK, "has looked at every VirtualIP as it stands")

@@ -28,6 +28,10 @@ def check_nodes(install: Install, cluster: Cluster, now: float) -> Iterator[Find
             text = "has no CarpNode: the controller has not seen the Node"
             yield Finding(about, "agent", Verdict.FAIL, text, "see the findings about the controller")
             continue
+        outside = "" if name in pods else _left_out(node, install)
+        if outside and not _serves(carp):
+            yield Finding(about, "agent", Verdict.SKIPPED, outside)
+            continue
         yield _agent(about, node, carp, cluster, now)
         if install.pods is not None:
             yield _pod(about, pods.get(name), install.namespace)
@@ -39,6 +43,24 @@ def check_nodes(install: Install, cluster: Cluster, now: float) -> Iterator[Find
             undo = "uncordon" if "cordoned" in reason else "carp maintenance"
             advice = f"when the work is done: kubectl {undo} {name}{'' if undo == 'uncordon' else ' off'}"
             yield Finding(about, "service", Verdict.WARN, text, advice)
+
+
+def _left_out(node: Object | None, install: Install) -> str:
+    """Return why no DaemonSet of ours places a pod on a node; empty where one does, or that is not known."""
+    labels = r.dig(node, "metadata", "labels") or {}
+    lacking = []
+    for each in install.daemons or ():
+        selector = r.dig(each, "spec", "template", "spec", "nodeSelector") or {}
+        lacks = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
+        if node is None or not lacks:
+            return ""
+        lacking += [f"the nodeSelector of DaemonSet {r.name_of(each)} leaves it out: no {', '.join(lacks)}"]
+    return "; ".join(lacking)
+
+
+def _serves(carp: Object) -> bool:
+    """Whether the node's agent says that carpd answers: then it runs there, whoever has placed it."""
+    return r.condition(carp, "Ready")[0] == "True"
 
 
 def _agent(about: str, node: Object | None, carp: Object, cluster: Cluster, now: float) -> Finding:
