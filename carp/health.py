@@ -44,15 +44,10 @@ class _Vhost:
     runs: dict[str, _Run] = field(default_factory=dict)
     failed: bool = False
 
-    def tell(self, check: Check, amount: int, detail: str) -> None:
-        """Pass on one check's demotion, and whether now all of them demote."""
-        self.report(check.reason, amount, detail)
-        self.count()
-
     def count(self) -> None:
-        """Say when the last check failed, and when the first one is well again."""
-        failed = bool(self.runs) and all(run.monitor.amount for run in self.runs.values())
-        if failed != self.failed:
+        """Say that all checks fail, for as long as they do, and when the first one is well again."""
+        failed = bool(self.runs) and all(run.monitor.failed for run in self.runs.values())
+        if failed or failed != self.failed:
             self.failed = failed
             self.all_failed(failed)
 
@@ -84,7 +79,8 @@ class Checks:
         """Run a vhost's checks from now on.
 
         ``report`` hears reason, demotion (0: none) and detail of each new verdict; ``all_failed`` hears
-        true when every check demotes, and false when that ends. Both are called from the loop.
+        true with each result while every check has failed `fall` times, and false when that ends. Both are
+        called from the loop.
         """
         self._vhosts[name] = _Vhost(name, report, all_failed)
         self.update(name, checks)
@@ -198,7 +194,8 @@ class _Run:
                 return
             verdict = self.monitor.result(ok, detail, self._loop.time())
             if verdict is not None:
-                self._vhost.tell(check, verdict.amount, verdict.detail)
+                self._vhost.report(check.reason, verdict.amount, verdict.detail)
+            self._vhost.count()
         except Exception:
             log.exception("%s: health check %s: internal error", self._vhost.name, check.name)
 

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import syslog
+from collections import OrderedDict
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -178,16 +179,17 @@ class Quiet:
     """Let each key pass at most once a minute, and count what it kept back."""
 
     def __init__(self) -> None:
-        self._keys: dict[object, tuple[float, int]] = {}
+        self._keys: OrderedDict[object, tuple[float, int]] = OrderedDict()
+        """When each passed last, oldest first, and how many were kept back since."""
 
     def allow(self, key: object, now: float) -> int | None:
         """Return how many were kept back since the last one that passed, None when this one is kept back too.
 
         ``now`` is monotonic, in seconds. Senders choose keys (a forged source), so there are at most 1024;
-        more share one.
+        more share one. A call costs the same however many there are.
         """
         if key not in self._keys and len(self._keys) >= _MAX_KEYS:
-            self._keys = {k: v for k, v in self._keys.items() if now - v[0] < _ONCE_PER}
+            self._prune(now)
             if len(self._keys) >= _MAX_KEYS:
                 key = None
         last, kept = self._keys.get(key, (-_ONCE_PER, 0))
@@ -195,4 +197,10 @@ class Quiet:
             self._keys[key] = (last, kept + 1)
             return None
         self._keys[key] = (now, 0)
+        self._keys.move_to_end(key)
         return kept
+
+    def _prune(self, now: float) -> None:
+        """Drop what may pass again anyway: each key once, so that a flood pays for its own only."""
+        while self._keys and now - next(iter(self._keys.values()))[0] >= _ONCE_PER:
+            self._keys.popitem(last=False)

@@ -24,6 +24,24 @@ def _fields(vhost: str, event: str, **more: object) -> dict[str, dict[str, objec
     return {"fields": {"vhost": vhost, "event": event, **more}}
 
 
+def verdict(vhost: str, reason: str, amount: int, detail: str) -> None:
+    """Log what a health check says now; ``reason`` is its demotion's name, ``amount`` 0 for none."""
+    level, does = (logging.WARNING, f"demotes by {amount}") if amount else (logging.INFO, "does not demote")
+    check = reason.removeprefix("health:")
+    extra = _fields(vhost, "health", check=check, demotion=amount, detail=detail)
+    log.log(level, "health check %s %s: %s", check, does, detail, extra=extra)
+
+
+def withdrawn(vhost: str, cause: str) -> None:
+    """Log that a vhost is kept from taking part, before it stops."""
+    log.warning("withdrawn: %s", cause, extra=_fields(vhost, "withdrawn", cause=cause))
+
+
+def restored(vhost: str, cause: str) -> None:
+    """Log that a withdrawn vhost may take part again."""
+    log.info("restored: %s", cause, extra=_fields(vhost, "restored", cause=cause))
+
+
 class Reporter:
     """Writes the log of an engine."""
 

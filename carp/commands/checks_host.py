@@ -48,7 +48,7 @@ def _carpd(daemon: dict[str, Any] | None) -> Iterator[Finding]:
         return
     yield Finding("host", "carpd", OK, f"answers: version {daemon['version']}, pid {daemon['pid']}")
     if daemon["maintenance"]:
-        text = "maintenance mode is on, also after a restart: this node stands back"
+        text = f"this node stands back: maintenance mode is on, {words.how_long(daemon)}"
         yield Finding("host", "maintenance", WARN, text, "if that is over: carp maintenance off")
     for problem in daemon["problems"]:
         yield Finding("host", "carpd", FAIL, problem, "correct it; carpd goes on with what it has")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from carp.commands import words
 from carp.commands.arguments import OK, chosen, say
-from carp.commands.client import Client, NoAnswerError
+from carp.commands.client import Client, NoAnswerError, RefusedError
 from carp.commands.status import picture
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def follow(path: str, names: Sequence[str], output: str | None) -> int:
             try:
                 with Client(path) as client:
                     view.run(client)
-            except NoAnswerError as error:
+            except (NoAnswerError, RefusedError) as error:
+                # Refused is also what it says before it stops for a restart: it will answer again.
                 view.lost(str(error))
                 time.sleep(_AGAIN)
     except KeyboardInterrupt:
@@ -42,7 +43,7 @@ def follow(path: str, names: Sequence[str], output: str | None) -> int:
 
 class _View(Protocol):
     def run(self, client: Client) -> None:
-        """Show what this connection tells until it ends with NoAnswerError."""
+        """Show what this connection tells until it ends with NoAnswerError or RefusedError."""
 
     def lost(self, problem: str) -> None:
         """Show that nobody answers."""

@@ -18,8 +18,9 @@ on      demote every vhost by 240 and hand over what this node holds; stays on o
 off     take part as before; what preempts, preempts
 status  say which it is
 
-exit code: 0; 1 after `on` when this node is still master of something, because nobody took over, and
-after `status` when it is on; 2 when nobody answers. So: carp maintenance on && reboot
+exit code: 0; 1 after `on` when this node is still master of something, because nobody took over, after
+`on` and `off` when a restart would forget it, because carpd could not store it, and after `status` when
+it is on; 2 when nobody answers. So: carp maintenance on && reboot
 """
 
 
@@ -44,25 +45,26 @@ def main(argv: Sequence[str]) -> int:
         if given.what == "status":
             return _status(client.call("status"))
         answer = client.call("maintenance", on=given.what == "on")
-        if not answer["persisted"]:
+        stored = bool(answer["persisted"])
+        if not stored:
             warn("maintenance: the mode could not be stored: a restart of carpd forgets it (carp status)")
         if given.what == "off":
             say("maintenance mode is off: this node takes part as its settings say")
-            return OK
+            return OK if stored else TROUBLE
         vhosts = wait_for(client, lambda found: not _held(found), given.wait) if given.wait else {}
-    return _entered(_held(vhosts))
+    return _entered(_held(vhosts), stored=stored)
 
 
 def _held(vhosts: dict[str, dict[str, Any]]) -> list[str]:
     return sorted(name for name, vhost in vhosts.items() if vhost["state"] == "MASTER")
 
 
-def _entered(held: list[str]) -> int:
-    say("maintenance mode is on, also after a restart; end it with: carp maintenance off")
+def _entered(held: list[str], *, stored: bool) -> int:
+    lasts = "also after a restart" if stored else "until carpd or the node restarts"
+    say(f"maintenance mode is on, {lasts}; end it with: carp maintenance off")
     if held:
         warn(f"maintenance: still master of {', '.join(held)}: nobody took over; is a backup running?")
-        return TROUBLE
-    return OK
+    return OK if stored and not held else TROUBLE
 
 
 def _status(answer: dict[str, Any]) -> int:

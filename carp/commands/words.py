@@ -104,10 +104,15 @@ def remarks(vhost: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: adverts not believed: {drops(bad)}"
 
 
+def how_long(daemon: dict[str, Any]) -> str:
+    """Return whether carpd's maintenance mode outlives it."""
+    return "also after a restart" if daemon["persisted"] else "and may be forgotten by a restart: not stored"
+
+
 def problems(daemon: dict[str, Any]) -> Iterator[str]:
     """Yield what somebody who looks at carpd as a whole must not overlook."""
     if daemon["maintenance"]:
-        yield "maintenance mode is ON, also after a restart; end it with: carp maintenance off"
+        yield f"maintenance mode is ON, {how_long(daemon)}; end it with: carp maintenance off"
     if not daemon["persisted"]:
         yield "the newest settings are not on disk: a restart of carpd goes back to older ones"
     for problem in daemon["problems"]:

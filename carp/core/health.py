@@ -194,12 +194,12 @@ def _http(reader: Reader) -> Target:
     match = _URL.fullmatch(url)
     if match is None:
         problem = "is no URL such as http://127.0.0.1:8080/healthz, without user, fragment and blanks"
-        reader.fail("url", None if "@" in url else url or None, problem)
+        reader.fail("url", _shown(url), problem)
         return _NOTHING
     secure = match["scheme"] == "https"
     port = int(match["port"] or (443 if secure else 80))
     if not 1 <= port <= 65535:
-        reader.fail("url", url, "has a port that is not between 1 and 65535")
+        reader.fail("url", _shown(url), "has a port that is not between 1 and 65535")
     if host and not _HOST.fullmatch(host):
         reader.fail("host", host, "is no host name, with or without port")
     if insecure and not secure:
@@ -217,6 +217,11 @@ def _http(reader: Reader) -> Target:
     )
 
 
+def _shown(url: str) -> str | None:
+    """Return a URL for an error, without what stands behind ? and #; None for one that may name a user."""
+    return None if "@" in url or not url else re.sub(r"(?s)([?#]).+", r"\1…", url)
+
+
 def _expected(reader: Reader, text: str) -> dict[str, int]:
     match = _EXPECT.fullmatch(text)
     lowest, highest = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
@@ -232,7 +237,8 @@ def _exec(reader: Reader) -> Target:
         reader.fail("command", None, "is required: a list, the program and its arguments")
     for index, word in enumerate(command):
         if not isinstance(word, str) or _UNFIT.search(word):
-            reader.fail(f"command[{index}]", word, "is not a text that a program can be given")
+            # Never the argument: passwords stand there.
+            reader.fail(f"command[{index}]", None, "is not a text that a program can be given")
     return Exec(tuple(str(word) for word in command))
 
 

@@ -47,9 +47,9 @@ class CheckStatus:
 class Monitor:
     """Judges the results of one check: rise and fall, and flap damping.
 
-    Until the first verdict nothing is known, which is no demotion: then one success is enough to be up, but
-    it takes ``fall`` failures to be down. A flapping check stays demoted until there was no change
-    for one window.
+    Until the first result nothing is known, which is no demotion. The first result decides at once, or a node
+    that fails would count as well after each start; from then on `rise` and `fall` do. A flapping check stays
+    demoted until there was no change for one window.
     """
 
     def __init__(self, check: Check) -> None:
@@ -62,6 +62,7 @@ class Monitor:
         self._checked: float | None = None
         self._detail = "not checked yet"
         self._successes = self._failures = 0
+        self._confirmed = False
 
     def reconfigure(self, check: Check) -> None:
         """Take over other settings of the same check; its health stays until results say something else."""
@@ -74,6 +75,14 @@ class Monitor:
         """The demotion now, 0 for none."""
         return self.check.demotion if self.flapping or self.health is Health.DOWN else 0
 
+    @property
+    def failed(self) -> bool:
+        """Whether it demotes for more than a first result: after that only, ``fall`` failures confirm it.
+
+        A handover too many costs nothing; an address that nobody holds does.
+        """
+        return self.flapping or (self.health is Health.DOWN and self._confirmed)
+
     def result(self, ok: bool, detail: str, now: float) -> Verdict | None:  # noqa: FBT001 (what it is about)
         """Take in one result; return the new verdict, None when it is the old one."""
         before = self._said()
@@ -81,8 +90,11 @@ class Monitor:
         self._successes, self._failures = (self._successes + 1, 0) if ok else (0, self._failures + 1)
         if self.health is not Health.UP and self._successes >= self._needed():
             self._turn(Health.UP, now)
-        elif self.health is not Health.DOWN and self._failures >= self.check.fall:
+        elif self.health is not Health.DOWN and self._failures >= self._needed(down=True):
             self._turn(Health.DOWN, now)
+        self._confirmed = self.health is Health.DOWN and (
+            self._confirmed or self._failures >= self.check.fall
+        )
         self._damp(now)
         return None if before == self._said() else self.verdict()
 
@@ -90,8 +102,10 @@ class Monitor:
         # While it flaps, its ups and downs are no news.
         return self.flapping or self.health
 
-    def _needed(self) -> int:
-        return 1 if self.health is Health.UNKNOWN else self.check.rise
+    def _needed(self, *, down: bool = False) -> int:
+        if self.health is Health.UNKNOWN:
+            return 1
+        return self.check.fall if down else self.check.rise
 
     def _turn(self, health: Health, now: float) -> None:
         if self.health is not Health.UNKNOWN:

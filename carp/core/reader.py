@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 """What vhosts and checks may be called."""
+_SECRET: Final = re.compile(
+    r"^$|(?:^|\.)(?:accept\b.*|"
+    r"(?:vhosts|authentication|password\w*|healthChecks|http|exec|command|scripts)(?:\[\d+\])?)$"
+)
+"""Paths, "" for all settings, of fields whose value may hold a secret when it is not what it should be."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -29,6 +34,14 @@ def parse_duration(text: object) -> float | None:
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
 
 
+def _mistyped(path: str, value: object, problem: str) -> ConfigError:
+    """Return the error for a value of another type; a text or number that may be a secret is not shown."""
+    if _SECRET.search(path) and not isinstance(value, Mapping | list | tuple):
+        kind = "text" if isinstance(value, str) else "value"
+        value, problem = None, f"a {kind} {problem}"
+    return ConfigError(path or "settings", value, problem)
+
+
 class Reader:
     """One mapping of settings. Every method returns its default where it reports an error."""
 
@@ -41,7 +54,7 @@ class Reader:
         if isinstance(data, Mapping):
             self._data = data
         elif data is not None:
-            errors.append(ConfigError(path or "settings", data, "is not a mapping of fields"))
+            errors.append(_mistyped(path, data, "is not a mapping of fields"))
 
     def field(self, key: str) -> str:
         """Return the path of a key."""
@@ -81,7 +94,8 @@ class Reader:
         if value is None:
             return default
         if not isinstance(value, str):
-            self.fail(key, None if secret else value, "is not a text: put it into quotes")
+            shown = None if secret or _SECRET.search(self.field(key)) else value
+            self.fail(key, shown, "is not a text: put it into quotes")
             return default
         return value
 
@@ -127,7 +141,7 @@ class Reader:
         if value is None:
             return []
         if not isinstance(value, list | tuple):
-            self.fail(key, value, "is not a list")
+            self.errors.append(_mistyped(self.field(key), value, "is not a list"))
             return []
         return list(value)
 
@@ -139,8 +153,14 @@ class Reader:
         """Report each field that nobody asked for."""
         from difflib import get_close_matches  # noqa: PLC0415 (not at every start)
 
-        for key in self._data:
-            if key not in self._seen:
-                close = get_close_matches(str(key), self._seen, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                self.errors.append(ConfigError(self.field(str(key)), None, f"is not a known field{hint}"))
+        for key, value in self._data.items():
+            if key in self._seen:
+                continue
+            close = get_close_matches(str(key), self._seen, 1)
+            if value is None and not close and _SECRET.search(self.path):
+                # `accept: [{s3cret}]` is a mapping in YAML, of the key s3cret.
+                problem = "has a field without value that is not known"
+                self.errors.append(ConfigError(self.path or "settings", None, problem))
+                continue
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.errors.append(ConfigError(self.field(str(key)), None, f"is not a known field{hint}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.reader import Reader
 from carp.core.schema import parse_vhost
-from carp.daemon.yamlfile import Document, FileError, read
+from carp.daemon.yamlfile import Document, FileError, UnreadableError, cannot_read, is_refused, read
 from carp.passfile import read_password_file
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "conf.d"
 """Beside the file; its files ending in .yaml or .yml, hidden ones left out, in the order of their names."""
+
+
+class UnreadableErrors(ConfigErrors):
+    """Nothing but files that could not be read: it may be right, and another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,11 @@ def files(path: str) -> list[str]:
     beside = folder(path)
     try:
         found = sorted(beside.iterdir())
-    except FileNotFoundError:
-        found = []
     except OSError as error:
-        # Unknown is not empty: the vhosts in there must not vanish.
-        problem = f"cannot be read: {error.strerror}"
-        raise FileError(ConfigError("", None, problem), str(beside), 0) from None
+        # Unknown is not empty, and so is a link to nowhere: the vhosts in there must not vanish.
+        if not isinstance(error, FileNotFoundError) or os.path.lexists(beside):
+            raise cannot_read(error, str(beside)) from None
+        found = []
     fitting = [p for p in found if p.suffix in {".yaml", ".yml"} and not p.name.startswith(".")]
     return [path, *map(str, fitting)]
 
@@ -58,7 +62,8 @@ def files(path: str) -> list[str]:
 def load(path: str, *, named: bool = False) -> tuple[list[VhostConfig], list[str]]:
     """Return the vhosts of a configuration and what to warn about.
 
-    Raises ConfigErrors with all that is wrong; each names its file where there are several, or always
+    Raises ConfigErrors with all that is wrong, UnreadableErrors where that is only that files, or password
+    files, could not be read; each names its file where there are several, or always
     with ``named``. Reads files only, so a thread may call it: 200 vhosts take
     longer than an election should wait.
     """
@@ -89,8 +94,9 @@ def _merge(
     entries: list[_Entry] = []
     for document in documents:
         wrong = list(document.errors)
-        entries += _vhosts(document, wrong, notes)
-        placed = [FileError(e, document.file, document.line(e.field), named=named) for e in wrong]
+        refused: set[str] = set()
+        entries += _vhosts(document, wrong, notes, refused)
+        placed = [_kind(e, refused)(e, document.file, document.line(e.field), named=named) for e in wrong]
         errors += sorted(placed, key=lambda error: error.line)
         if document.exposed is not None:
             name = document.file
@@ -103,15 +109,31 @@ def _merge(
         missing = ConfigError("vhosts", None, "is required: a list of at least one vhost")
         errors.append(FileError(missing, documents[0].file, 0))
     if errors:
-        raise ConfigErrors(list(errors))
+        kind = UnreadableErrors if all(isinstance(e, UnreadableError) for e in errors) else ConfigErrors
+        raise kind(list(errors))
     return [entry.config for entry in entries], list(notes)
 
 
-def _vhosts(document: Document, errors: list[ConfigError], notes: dict[str, None]) -> Iterator[_Entry]:
-    """Yield the sound vhosts of one file; append to ``errors`` and ``notes``."""
+def _kind(error: ConfigError, refused: set[str]) -> type[FileError]:
+    is_unread = error.field.endswith("passwordFile") and str(error.value) in refused
+    return UnreadableError if is_unread else FileError
+
+
+def _vhosts(
+    document: Document, errors: list[ConfigError], notes: dict[str, None], refused: set[str]
+) -> Iterator[_Entry]:
+    """Yield the sound vhosts of one file; append to ``errors`` and ``notes``.
+
+    ``refused`` gets the password files that are there and cannot be read.
+    """
 
     def read_password(path: str) -> bytes:
-        password, found = read_password_file(path)
+        try:
+            password, found = read_password_file(path)
+        except ConfigError as error:
+            if isinstance(error.__context__, OSError) and is_refused(error.__context__):
+                refused.add(path)
+            raise
         notes.update(dict.fromkeys(found))
         return password
 

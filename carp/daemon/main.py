@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from carp import logs
 from carp.converters import socket_path
 from carp.core.errors import CarpError, ConfigError, ConfigErrors
-from carp.daemon.configfile import load
+from carp.daemon.configfile import UnreadableErrors, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon and return its exit code: 0 after a stop, 2 for bad input."""
+    """Run the daemon and return its exit code: 0 after a stop, 2 for bad input.
+
+    1 where the same may go well another time, such as a file on a disk that is not there yet: a service
+    manager tries again after that, and not after 2.
+    """
     given = parser().parse_args(argv)
     try:
         configs, notes = load(given.config, named=True) if given.config else ([], [])
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigErrors as errors:
         for error in errors.errors:
             sys.stderr.write(f"carp daemon: {error}\n")
-        return EXIT_BAD_INPUT
+        return EXIT_FAILED if isinstance(errors, UnreadableErrors) else EXIT_BAD_INPUT
     except ConfigError as error:
         sys.stderr.write(f"carp daemon: {error}\n")
         return EXIT_BAD_INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -25,6 +26,10 @@ _MAX_SHOWN: Final = 120
 """Characters of a value in an error; the rest helps nobody."""
 
 
+_QUOTED: Final = re.compile(r"""(?<![^\s(])(['"])(?!<[a-z ]+>)(?:\\.|(?!\1|\\).){2,}\1""")
+"""What a parser quotes of a file; names of its own such as '<block end>' and single characters stay."""
+
+
 class FileError(ConfigError):
     """Something in a file is wrong: ``file``, ``path`` of the setting ("" for the whole file), ``line``.
 
@@ -42,6 +47,25 @@ class FileError(ConfigError):
             value = value[:_MAX_SHOWN] + "…"
         shown = ": ".join(part for part in (file if named or not self.path else "", self.path) if part)
         super().__init__(f"{shown} (line {line})" if line else shown, value, problem)
+
+
+class UnreadableError(FileError):
+    """A file, or a password file that it names, is there and cannot be read: that says nothing of it."""
+
+
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""What a wrong path leads to, whenever it is tried; all else may be the disk's fault, or pass."""
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether an error is one of reading, not of a path that is wrong."""
+    return error.errno not in _NOT_THERE
+
+
+def cannot_read(error: OSError, path: str) -> FileError:
+    """Return the error for a file or folder that could not be read."""
+    kind = UnreadableError if is_refused(error) else FileError
+    return kind(ConfigError("", None, f"cannot be read: {error.strerror}"), path, 0)
 
 
 class Document:
@@ -109,13 +133,20 @@ def read(path: str) -> Document:
         # Never str(error): the pure Python parser quotes the line, and a password may stand there.
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        problem = f"{error.problem}{f' ({error.context})' if error.context else ''}"
+        problem = _unquoted(f"{error.problem}{f' ({error.context})' if error.context else ''}")
+    except (AttributeError, LookupError):
+        problem = "a value does not fit its tag"  # `!!bool x`, `!!timestamp x`
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
-        problem = " ".join(str(error).split())
+        problem = _unquoted(" ".join(str(error).split()))
     else:
         document.exposed = mode if secret and mode & (stat.S_IRGRP | stat.S_IROTH) else None
         return document
     raise FileError(ConfigError("", None, f"is no YAML: {problem}"), path, line) from None
+
+
+def _unquoted(problem: str) -> str:
+    """Return a parser's words without what they quote: `password: !x` is a tag, `password: *x` an alias."""
+    return _QUOTED.sub("…", problem)
 
 
 def _content(path: str) -> tuple[bytes, int]:
@@ -125,7 +156,7 @@ def _content(path: str) -> tuple[bytes, int]:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise FileError(ConfigError("", None, f"cannot be read: {error.strerror}"), path, 0) from None
+        raise cannot_read(error, path) from None
     if len(text) > _MAX_BYTES:
         raise FileError(ConfigError("", None, f"has more than {_MAX_BYTES >> 20} MiB"), path, 0)
     return text, mode

@@ -156,6 +156,32 @@ def test_release_when_all_fail(lab: Lab) -> Measured:
 
 
 @beside
+def test_keep_ends_a_release(lab: Lab) -> Measured:
+    """With Keep in the file a released address comes back at once, though every check fails still; with
+    Release it goes again, and another vhid changes nothing about it. The log says why.
+    """
+    settings: dict[str, Any] = {"healthChecks": [_check(lab)], "whenAllFail": "Release"}
+    one = lab.daemon("n1", first(**settings)).start().master()
+    _flag(lab).unlink()
+    wait_until(lambda: not holds(lab.node("n1")), 8, "nobody holds it", one)
+    lab.configure("n1", first(**settings | {"whenAllFail": "Keep"}))
+    call(lab, "n1", "reload")
+    took = wait_until(lambda: holds(lab.node("n1")), 8, "Keep brings it back", one)
+    lab.configure("n1", first(**settings))
+    call(lab, "n1", "reload")
+    wait_until(lambda: not holds(lab.node("n1")), 8, "Release takes it away", one)
+    lab.configure("n1", first(vhid=43, **settings))
+    call(lab, "n1", "reload")
+    wait_until(lambda: shown(lab, "n1").get("vhid") == 43, 6, "the new vhid", one)
+    idle(3.0)
+    assert ("INIT", False) == (shown(lab, "n1")["state"], holds(lab.node("n1")))
+    assert {"all health checks fail"} == {each["cause"] for each in one.events("withdrawn")}
+    assert ["whenAllFail is Keep now"] == [each["cause"] for each in one.events("restored")]
+    assert {"app"} == {each["check"] for each in one.events("health")}
+    return {"back_after_s": took}
+
+
+@beside
 def test_keep_when_all_fail(lab: Lab) -> None:
     """By default a lone member with failing checks keeps its address: a bad answer beats none."""
     one = lab.daemon("n1", first(healthChecks=[_check(lab)])).start().master()
@@ -178,6 +204,8 @@ def test_no_answer_and_no_log_line_has_a_password(lab: Lab) -> None:
         {"password": SECRET, "passwordFile": "/x"},
         {"password": SECRET, "accept": [{"addresses": ["10.99.0.9"], "password": SECRET * 3}]},
         {"password": SECRET, "advskew": 300},
+        {"password": SECRET, "accept": [OTHER], "authentication": OTHER},
+        {"password": SECRET, "accept": OTHER, "healthChecks": [{"name": "x", "http": OTHER}]},
         {"password": SECRET},
     ]
     said = []

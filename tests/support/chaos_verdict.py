@@ -32,6 +32,8 @@ ORDINARY: Final = (
     r".*: handing over and stopping",
     r".*: the kernel still holds our lease: resuming as master",
     r".*: deleting addresses that an earlier run left behind",
+    r"health check \S+ (demotes by \d+|does not demote): ",
+    r"(withdrawn|restored): ",
     # A busy machine; steps that stop a process allow more.
     r"the election loop stood still for 0\.\d+ s",
     r"advert .* it waited while this process stood still",

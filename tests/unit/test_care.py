@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,18 @@ class World:
     def __init__(self) -> None:
         self.slots: dict[str, Any] = {}
         self.done: list[tuple[str, Any]] = []
-        self.care = Care(self)  # type: ignore[arg-type]
+        self.leaving: set[str] = set()
+        self.care = Care(self, self.leaving.__contains__)  # type: ignore[arg-type]
 
     def put(self, name: str, *checks: dict[str, Any], **fields: Any) -> None:
         settings = config(name=name, healthChecks=list(checks), **fields)
         port = SimpleNamespace(segment=None)
         self.slots[name] = SimpleNamespace(config=settings, withdrawn="", port=port)
+        self.care.update()
+
+    def change(self, name: str, *checks: dict[str, Any], **fields: Any) -> None:
+        """Give a vhost other settings in place."""
+        self.slots[name].config = config(name=name, healthChecks=list(checks), **fields)
         self.care.update()
 
     def remove(self, name: str) -> None:
@@ -147,6 +154,75 @@ def test_all_fail_with_keep(world: World) -> None:
     world.slots.clear()
     world.checks.running["web"].failed(True)
     assert [] == world.done
+
+
+def test_keep_brings_back_what_release_withdrew(world: World) -> None:
+    """While all checks fail, a change to Keep restores the vhost, and one to Release withdraws it."""
+    world.put("web", APP, whenAllFail="Release")
+    world.checks.running["web"].failed(True)
+    world.change("web", APP, whenAllFail="Keep")
+    world.change("web", APP, whenAllFail="Keep")
+    assert [("withdraw", ALL_FAIL), ("restore", "web")] == world.done
+    world.change("web", APP, whenAllFail="Release")
+    world.change("web", APP, whenAllFail="Release")
+    assert [("withdraw", ALL_FAIL), ("restore", "web"), ("withdraw", ALL_FAIL)] == world.done
+
+
+def test_who_comes_in_the_place_of_another_is_judged_anew(world: World) -> None:
+    """A replaced vhost whose checks all fail takes no part under its new vhid either."""
+    world.put("web", APP, whenAllFail="Release")
+    world.checks.running["web"].failed(True)
+    world.put("web", APP, whenAllFail="Release", vhid=43)
+    assert [("withdraw", ALL_FAIL)] * 2 == world.done
+    assert ALL_FAIL == world.slots["web"].withdrawn
+    world.remove("web")
+    world.put("web", APP, whenAllFail="Release")
+    assert "" == world.slots["web"].withdrawn
+
+
+def test_without_an_interface_a_gateway_says_nothing(world: World) -> None:
+    """A vhost whose link is late at boot is not withdrawn for it: it would not be put onto it any more."""
+    router = {"name": "router", "gateway": {"address": "10.1.1.1"}}
+    world.put("web", APP, router, whenAllFail="Release")
+    failed = world.checks.running["web"].failed
+    failed(True)
+    assert [] == world.done
+    world.slots["web"].port.segment = "segment"
+    failed(True)
+    assert [("withdraw", ALL_FAIL)] == world.done
+
+
+def test_who_is_leaving_is_left_alone(world: World) -> None:
+    """A vhost that is being removed or replaced is neither stopped for its checks nor started again."""
+    world.put("web", APP, whenAllFail="Release")
+    world.leaving.add("web")
+    world.checks.running["web"].failed(True)
+    world.slots["web"].withdrawn = ALL_FAIL
+    world.checks.running["web"].failed(False)
+    world.change("web")
+    assert [("web", ev.Demote("health:app", 0))] == world.done
+
+
+def test_the_log_tells_causes(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Each verdict with what was seen, a withdrawal before its stop, and why a vhost is back."""
+    logging.getLogger("carp").propagate = True
+    caplog.set_level(logging.INFO, logger="carp")
+    world.put("web", APP, whenAllFail="Release")
+    running = world.checks.running["web"]
+    running.report("health:app", 100, "refused")
+    running.failed(True)
+    world.change("web", APP)
+    world.change("web", APP, whenAllFail="Release")
+    running.failed(False)
+    running.failed(True)
+    world.change("web")
+    back = [text for text in caplog.messages if text.startswith("restored")]
+    assert ["health check app demotes by 100: refused", f"withdrawn: {ALL_FAIL}"] == caplog.messages[:2]
+    assert [
+        "restored: whenAllFail is Keep now",
+        "restored: a health check is up again",
+        "restored: it has no health checks any more",
+    ] == back
 
 
 def test_who_was_withdrawn_for_another_reason_stays_out(world: World) -> None:

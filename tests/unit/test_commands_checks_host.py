@@ -168,6 +168,11 @@ def test_the_host() -> None:
     ill = hello(maintenance=True, persisted=False, problems=["disk full"])
     found = [(each.check, each.verdict.value) for each in check_host(_host(), ill)]
     assert [("maintenance", "warn"), ("carpd", "fail"), ("carpd", "fail")] == found[2:]
+    told = [each.text for each in check_host(_host(), ill) if each.check == "maintenance"]
+    assert (
+        "this node stands back: maintenance mode is on, and may be forgotten by a restart: not stored"
+        == (told[0])
+    )
 
 
 def test_health_checks() -> None:

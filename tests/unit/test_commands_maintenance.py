@@ -29,6 +29,21 @@ def test_on_a_lone_master(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "maintenance: still master of web: nobody took over" in capsys.readouterr().err
 
 
+def test_what_is_not_stored_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mode that a reboot would forget is told as such, and `carp maintenance on && reboot` stops there."""
+
+    def handler(request: dict[str, Any]) -> dict[str, Any]:
+        return answer(backup()) if request["op"] == "status" else {"maintenance": True, "persisted": False}
+
+    with FakeCarpd(tmp_path / "s", handler) as fake:
+        assert 1 == maintenance.main(["--socket", fake.path, "on"])
+        told = capsys.readouterr()
+        assert "maintenance mode is on, until carpd or the node restarts; end it" in told.out
+        assert "could not be stored" in told.err
+        assert 1 == maintenance.main(["--socket", fake.path, "off"])
+        assert "could not be stored" in capsys.readouterr().err
+
+
 def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The status is the exit code too: 1 while it is on."""
     with FakeCarpd(tmp_path / "s", lambda _: answer(backup(), maintenance=True)) as fake:

@@ -63,3 +63,10 @@ def test_problems_of_the_daemon() -> None:
     assert 3 == len(shown)
     assert shown[0].startswith("maintenance mode is ON")
     assert "carpd: disk full" == shown[2]
+
+
+def test_maintenance_is_promised_to_last_only_when_it_is_stored() -> None:
+    """What is not on disk may be forgotten by a restart, and is not said to outlive it."""
+    stored = next(words.problems(hello(maintenance=True)))
+    assert "maintenance mode is ON, also after a restart; end it with: carp maintenance off" == stored
+    assert "also after a restart" not in next(words.problems(hello(maintenance=True, persisted=False)))

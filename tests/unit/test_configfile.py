@@ -1,17 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from carp.core.errors import ConfigErrors
-from carp.daemon.configfile import files, load, parse
-from carp.daemon.yamlfile import FileError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from carp.daemon.configfile import UnreadableErrors, files, load, parse
+from carp.daemon.yamlfile import FileError, UnreadableError
 
 
 def _vhost(**changes: Any) -> dict[str, Any]:
@@ -190,6 +189,52 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "conf.d").symlink_to("conf.d")
     (error,) = _load_errors(tmp_path)
     assert error.startswith("conf.d: cannot be read: ")
+
+
+def test_a_folder_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    """A link to a folder that is not there, say on a disk not mounted yet, is no folder that is missing."""
+    _write(tmp_path / "carp.yaml", _text("a", 1, "10.1.1.1"))
+    (tmp_path / "conf.d").symlink_to("nowhere")
+    assert ["conf.d: cannot be read: No such file or directory"] == _load_errors(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("broken", ["carp.yaml", "a.pass", "conf.d"])
+def test_what_cannot_be_read_is_no_wrong_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, broken: str
+) -> None:
+    """A disk that fails, for a file, a password file or the folder, has an error of its own."""
+    _write(tmp_path / "a.pass", "love\n")
+    text = _text("a", 1, "10.1.1.1").replace("password: love", f"passwordFile: {tmp_path / 'a.pass'}")
+    main = _write(tmp_path / "carp.yaml", text)
+    (tmp_path / "conf.d").mkdir()
+
+    def refusing(real: Any) -> Any:
+        def work(path: Path, *args: Any) -> Any:
+            if path.name == broken:
+                raise OSError(number, os.strerror(number))
+            return real(path, *args)
+
+        return work
+
+    monkeypatch.setattr(Path, "open", refusing(Path.open))
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir))
+    with pytest.raises(UnreadableErrors) as caught:
+        load(str(main))
+    (error,) = caught.value.errors
+    assert isinstance(error, UnreadableError)
+    assert f"cannot be read: {os.strerror(number)}" in str(error)
+
+
+def test_a_wrong_path_and_wrong_content_are_the_users(tmp_path: Path) -> None:
+    """What another attempt would not mend is no error of reading, alone or beside one."""
+    main = _write(tmp_path / "carp.yaml", _text("a", 300, "10.1.1.1"))
+    text = _text("b", 2, "10.1.1.2").replace("password: love", f"passwordFile: {tmp_path / 'nowhere'}")
+    _write(tmp_path / "conf.d" / "b.yaml", text)
+    with pytest.raises(ConfigErrors) as caught:
+        load(str(main))
+    assert not isinstance(caught.value, UnreadableErrors)
+    assert not [error for error in caught.value.errors if isinstance(error, UnreadableError)]
 
 
 def test_no_vhost_at_all_is_an_error(tmp_path: Path) -> None:

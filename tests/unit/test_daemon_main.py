@@ -51,6 +51,20 @@ def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
 
 
+def test_a_file_that_the_disk_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, after which a service manager tries again: the file may be right."""
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = _file(tmp_path, GOOD)
+    monkeypatch.setattr("carp.daemon.yamlfile.os.fstat", refuse)
+    assert 1 == main(["--config", path, "--check"])
+    assert "Input/output error" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--socket", "--state-dir"])
 def test_a_socket_that_has_no_room(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     """Exit 2; the path and its length are named, also where it follows from the state folder."""

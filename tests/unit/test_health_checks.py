@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,10 +240,34 @@ def test_all_failed(play: Play) -> None:
         world.alive.clear()
         await until(lambda: world.failed)
         world.alive.add("10.1.1.2")
-        await until(lambda: len(world.failed) == 2)
+        await until(lambda: not world.failed[-1])
         world.checks.update("web", [check()])
+        assert world.failed[-1]
         world.checks.update("web", [])
-        assert [True, False, True, False] == world.failed
+        assert [True, False, True, False] == [told for told, _ in groupby(world.failed)]
+
+    play(scene)
+
+
+def test_that_all_fail_is_told_again_and_again(play: Play) -> None:
+    """It comes with each result, since what a vhost does of it may have changed meanwhile."""
+
+    async def scene(world: World) -> None:
+        world.start(check())
+        await until(lambda: len(world.failed) == 3)
+        assert [True] * 3 == world.failed
+
+    play(scene)
+
+
+def test_a_first_failure_demotes_and_no_more(play: Play) -> None:
+    """A vhost is demoted at once by a check that fails at the start; that all fail takes `fall` failures."""
+
+    async def scene(world: World) -> None:
+        world.start(check(fall=100))
+        await world.until_told(("health:router", 100, "does not answer"))
+        await world.rounds("10.1.1.1", 5)
+        assert [] == world.failed
 
     play(scene)
 
@@ -297,7 +322,9 @@ def test_a_program_that_cannot_be_killed_fails_again_and_again(
     async def scene(world: World) -> None:
         monkeypatch.setattr(health_probes.Process, "kill", lambda _: None)
         world.start(check(Exec(("sleep", "60")), timeout=0.05, fall=3))
-        await world.until_told(("health:router", 100, "the program was killed and still hangs"))
+        await world.until_told(("health:router", 100, "no answer within 0.05 s"))
+        await until(lambda: world.checks.snapshot("web")[0].failures == 3)
+        assert "the program was killed and still hangs" == world.checks.snapshot("web")[0].detail
         process = world.checks._vhosts["web"].runs["router"]._process
         assert process is not None
         monkeypatch.setattr(health_probes.Process, "kill", kill)

@@ -39,13 +39,26 @@ def test_one_success_is_enough_at_first() -> None:
     assert Health.UP is monitor.health
 
 
-def test_down_only_after_fall_failures_at_first() -> None:
-    """Until the `fall`th failure in a row nothing is known, which is no demotion."""
+def test_the_first_failure_is_enough_at_first() -> None:
+    """A check that fails at the start is down at once, whatever `fall` says; then `rise` brings it up."""
     monitor = Monitor(CHECK)
-    assert [None, None] == feed(monitor, "--")
-    assert 0 == monitor.amount
-    assert [Verdict(50, "broken"), None] == feed(monitor, "--")
-    assert Health.DOWN is monitor.health
+    assert [Verdict(50, "broken"), None, Verdict(0, "fine")] == feed(monitor, "-++")
+    assert Health.UP is monitor.health
+
+
+def test_a_first_failure_is_confirmed_by_fall() -> None:
+    """It demotes, but has failed for good only after `fall` failures in a row."""
+    monitor = Monitor(CHECK)
+    failed = [feed(monitor, mark) and (monitor.amount, monitor.failed) for mark in "-+--"]
+    assert [(50, False)] * 4 == failed
+    feed(monitor, "-")
+    assert monitor.failed
+    feed(monitor, "+-")
+    assert monitor.failed
+    feed(monitor, "++")
+    assert not monitor.failed
+    feed(monitor, "---")
+    assert monitor.failed
 
 
 def test_fall_and_rise() -> None:
@@ -93,7 +106,7 @@ def test_few_changes_are_not_flapping() -> None:
 def test_other_settings_keep_the_health() -> None:
     """Settings changed in place keep what is known; results in a row are counted anew."""
     monitor = Monitor(CHECK)
-    feed(monitor, "---+")
+    feed(monitor, "+---+")
     monitor.reconfigure(replace(CHECK, demotion=70))
     assert (Health.DOWN, 70) == (monitor.health, monitor.amount)
     assert [None, Verdict(0, "fine")] == feed(monitor, "++")
@@ -111,7 +124,7 @@ def test_snapshot() -> None:
         amount=50,
         flapping=False,
         detail="broken",
-        since=2.0,
+        since=0.0,
         checked=9.0,
         successes=0,
         failures=4,

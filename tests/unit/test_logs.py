@@ -6,7 +6,8 @@ import os
 import re
 import socket
 import threading
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -185,3 +186,26 @@ def test_quiet_forgets_old_keys_and_holds_only_so_many() -> None:
     assert 1024 + 1 == sum(quiet.allow(number, 1.0) is not None for number in range(5000))
     assert 0 == quiet.allow("new", 61.0)
     assert len(quiet._keys) < 10
+
+
+def test_quiet_looks_at_few_keys_per_call() -> None:
+    """A flood of forged sources looks at no more keys than it drops, and keys that passed late stay."""
+    quiet, looked = Quiet(), []
+
+    class Keys(OrderedDict[object, tuple[float, int]]):
+        def values(self) -> Any:
+            looked.append(1)
+            return super().values()
+
+        def items(self) -> Any:
+            pytest.fail("it went through all keys")
+
+    quiet._keys = Keys()
+    assert 1024 == sum(quiet.allow(number, number / 100) == 0 for number in range(1024))
+    assert 0 == quiet.allow(0, 60.0)
+    for number in range(10_000):
+        quiet.allow(f"flood {number}", 60.5)
+    # Keys 1 to 50 made room for 50 of the flood; the others share one, and looked at the oldest only.
+    assert {0, 51, "flood 49", None} <= set(quiet._keys)
+    assert not {1, 50, "flood 50"} & set(quiet._keys)
+    assert len(looked) <= 10_000 + 100

@@ -110,6 +110,49 @@ def test_a_secret_never_stands_in_an_error() -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "vhosts[0]",
+        "vhosts[0].accept[1]",
+        "vhosts[0].authentication",
+        "spec.vhosts[12].password",
+        "vhosts[0].healthChecks[0]",
+        "vhosts[0].healthChecks[0].http",
+        "vhosts[0].healthChecks[0].exec",
+        "vhosts[0].scripts",
+    ],
+)
+@pytest.mark.parametrize("given", ["hunter2", 7331, {"hunter2": None}])
+def test_what_may_be_a_secret_is_never_shown(path: str, given: object) -> None:
+    """A password where a mapping belongs is told by its kind; so is one that YAML takes for a key."""
+    _, (error,) = _read(given, lambda r: r.finish(), path)
+    assert error.startswith(f"{path or 'settings'}: ")
+    assert "hunter2" not in error
+    assert "7331" not in error
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "error"),
+    [
+        ("accept", "hunter2", "accept: a text is not a list"),
+        ("accept", 7331, "accept: a value is not a list"),
+        ("command", "curl -u me:hunter2", "command: a text is not a list"),
+        ("addresses", "10.1.1.1", "addresses: '10.1.1.1' is not a list"),
+    ],
+)
+def test_a_secret_in_place_of_a_list_is_never_shown(key: str, given: object, error: str) -> None:
+    """Where a list may hold secrets, what stands in its place is told by its kind."""
+    assert ([], [error]) == _read({key: given}, lambda r: r.sequence(key), "")
+
+
+def test_a_number_as_name_of_a_password_file_is_not_shown() -> None:
+    """It is the password itself, in the wrong field."""
+    expected = ("", ["passwordFile: is not a text: put it into quotes"])
+    assert expected == _read({"passwordFile": 7331}, lambda r: r.text("passwordFile"), "")
+
+
+@pytest.mark.parametrize(
     ("given", "value", "errors"),
     [
         (True, True, []),
@@ -176,7 +219,8 @@ def test_sequence(given: object, value: list[object], errors: list[str]) -> None
         (None, "vhosts[0]", []),
         ({}, "vhosts[0]", []),
         ([], "vhosts[0]", ["vhosts[0]: a list is not a mapping of fields"]),
-        ("x", "", ["settings: 'x' is not a mapping of fields"]),
+        ("x", "", ["settings: a text is not a mapping of fields"]),
+        ("x", "preempt", ["preempt: 'x' is not a mapping of fields"]),
     ],
 )
 def test_settings_are_a_mapping(data: object, path: str, errors: list[str]) -> None:

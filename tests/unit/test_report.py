@@ -11,7 +11,7 @@ from carp.core import events as ev
 from carp.core.errors import DropReason
 from carp.core.transitions import Cause, State
 from carp.rawsock import Packet
-from carp.report import Reporter, describe
+from carp.report import Reporter, describe, restored, verdict, withdrawn
 from pair import address, backup, config, plain
 
 PACKET = Packet(address("10.1.1.2"), 255, bytes(36))
@@ -56,6 +56,30 @@ def test_a_notice(caplog: pytest.LogCaptureFixture, warning: bool, level: int) -
     Reporter().saw(backup(config())[1].vhost, ev.Notice("conflict", "some text", warning))
     assert [("carp", level, "some text")] == caplog.record_tuples
     assert {"vhost": "ingress", "event": "conflict"} == _fields(caplog)
+
+
+def test_a_verdict_of_a_health_check_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """What it costs and what was seen; a demotion is a warning, its end is not."""
+    verdict("ingress", "health:app", 40, "refused")
+    expected = {"vhost": "ingress", "event": "health", "check": "app", "demotion": 40, "detail": "refused"}
+    assert expected == _fields(caplog)
+    verdict("ingress", "health:app", 0, "answers")
+    assert [
+        ("carp", logging.WARNING, "health check app demotes by 40: refused"),
+        ("carp", logging.INFO, "health check app does not demote: answers"),
+    ] == caplog.record_tuples
+
+
+def test_a_withdrawal_and_its_end_tell_their_cause(caplog: pytest.LogCaptureFixture) -> None:
+    """One line each, with the cause as a field."""
+    withdrawn("ingress", "all health checks fail")
+    assert {"vhost": "ingress", "event": "withdrawn", "cause": "all health checks fail"} == _fields(caplog)
+    restored("ingress", "a health check is up again")
+    assert {"vhost": "ingress", "event": "restored", "cause": "a health check is up again"} == _fields(caplog)
+    assert [
+        ("carp", logging.WARNING, "withdrawn: all health checks fail"),
+        ("carp", logging.INFO, "restored: a health check is up again"),
+    ] == caplog.record_tuples
 
 
 def test_the_end_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

@@ -242,3 +242,23 @@ def test_importing_costs_no_yaml() -> None:
     """PyYAML is loaded by the first file, not by the import."""
     code = "import sys, carp.daemon.configfile; sys.exit('yaml' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+@pytest.mark.usefixtures("_parser")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: !s3cret",
+        "password: *s3cret",
+        "password: !!int s3cret",
+        "password: !!bool s3cret",
+        "password: !!timestamp s3cret",
+        "a: &s3cret 1\nb: &s3cret 2",
+        "password: !s3cret!more x",
+    ],
+)
+def test_what_a_parser_quotes_is_left_out(tmp_path: Path, text: str) -> None:
+    """A password that begins like a tag or an alias is an error, and is not shown in it."""
+    error = _error(tmp_path, text)
+    assert "is no YAML: " in error
+    assert "s3cret" not in error
