@@ -213,7 +213,8 @@ def test_what_is_wrong_disturbs_nothing(cluster: Cluster) -> None:
     cluster.apply("web", "10.99.0.252", vhid=7)
     cluster.wait_ready("web")
     # As a static pod: a carpd of its own, of which the cluster knows nothing.
-    static = cluster.lab.daemon("n1", first("static", vhid=99, addresses=[STATIC])).start().master()
+    static = cluster.lab.daemon("n1", first("static", vhid=99, addresses=[STATIC]), files="static")
+    static.start().master()
     cluster.wait(lambda: STATIC in _own(cluster, "n1"), "its address counts as the node's", 20)
     with unnoticed(cluster, "10.99.0.252"), unnoticed(cluster, STATIC):
         for name, address, spec, reason, part in MISTAKES:

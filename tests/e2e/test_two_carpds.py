@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from beside import Measured, beside, labs
 from carpd import call, shown
-from nodefix import VIP, Daemon, Lab, first, holds, idle, wait_until
+from nodefix import VIP, Lab, first, holds, idle, wait_until
 
 __all__ = ["labs"]
 HELD = f"address {VIP} is held by another vhost or carp process on this host"
 
 
-def second(lab: Lab, one: Daemon) -> Daemon:
-    """Return another carpd with the same address on the same node, not started; all else is its own."""
-    lab.configure("n1b", first("other", vhid=43))
-    argv = [word.replace("/n1.", "/n1b.") for word in one.argv]
-    return Daemon(one.node, lab.folder / "n1b.log", argv)
+OTHER = first("other", vhid=43)
 
 
 @beside
@@ -23,7 +19,7 @@ def test_an_address_of_the_other(lab: Lab) -> Measured:
     giving the address up.
     """
     one = lab.daemon("n1", first()).start().master()
-    two = second(lab, one)
+    two = lab.daemon("n1", OTHER, files="n1b")
     with lab.prober(interval_ms=1.0) as prober:
         prober.wait_owner(lab.node("n1"), 5)
         for _ in range(2):
@@ -48,9 +44,7 @@ def test_an_address_of_the_other(lab: Lab) -> Measured:
 def test_what_the_other_holds_is_shown(lab: Lab) -> None:
     """Who places vhosts sees it among the host's own addresses, at the second look."""
     one = lab.daemon("n1", first()).start().master()
-    two = second(lab, one)
-    lab.configure("n1b", first("other", vhid=43, addresses=["10.99.0.251"]))
-    two.start()
+    two = lab.daemon("n1", {**OTHER, "addresses": ["10.99.0.251"]}, files="n1b").start()
     wait_until(lambda: VIP in str(call(lab, "n1b", "status")["links"]), 15, "it is shown", two)
     assert VIP not in str(call(lab, "n1", "status")["links"])
     for each in (one, two):

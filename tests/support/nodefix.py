@@ -242,11 +242,20 @@ class Lab:
         return str(self.write(name, f"#!/bin/sh\n{text}\n", 0o700))
 
     def daemon(
-        self, name: str, *vhosts: dict[str, Any], options: Sequence[str] = (), patch: str = ""
+        self,
+        name: str,
+        *vhosts: dict[str, Any],
+        options: Sequence[str] = (),
+        patch: str = "",
+        files: str = "",
     ) -> Daemon:
-        """Return `carp daemon` on a node, not started; ``patch`` names a patch of driver.py."""
-        self.configure(name, *vhosts)
-        config, state = self.folder / f"{name}.yaml", self.folder / f"{name}.state"
+        """Return `carp daemon` on a node, not started; ``patch`` names a patch of driver.py.
+
+        ``files``: what its file and state folder are called, where the node's first carpd has the node's name.
+        """
+        own = files or name
+        self.configure(own, *vhosts)
+        config, state = self.folder / f"{own}.yaml", self.folder / f"{own}.state"
         words = ["daemon", "--config", str(config), "--state-dir", str(state), "--json", *options]
         return Daemon(self.node(name), self._log(name), [*_program(patch), *words])
 
