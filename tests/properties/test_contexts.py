@@ -3,8 +3,8 @@
 A state is what stands in the CarpNodes, what every node runs and has on disk, and the writes that the
 controller has planned and not yet made. The search takes every event in every state: a write of one spec,
 from a plan that may be older than what happened since; a node takes, stores, confirms; it reboots to what it
-stored; the controller restarts; the user changes the target; a node joins or is told to go. A node that
-cannot be reached is one for which no event happens.
+stored; the controller restarts; the user changes the target; a node joins or is told to go; every CarpNode
+is lost. A node that cannot be reached is one for which no event happens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ADDRESS = Context("vip.1", ("10.0.0.9", "10.0.0.10"))
 BOTH = Context("vip.2", ("10.0.0.9", "10.0.0.10"))
 
 Spec: TypeAlias = tuple[Context, tuple[Context, ...]] | None
-Rule: TypeAlias = "Callable[[Context, Sequence[Told], Sequence[str]], Step]"
+Rule: TypeAlias = "Callable[[Context, Sequence[Told], Sequence[str], Sequence[Context]], Step]"
 _NOTHING = "nothing"
 """No write is planned; None is the write of a spec without the vhost."""
 
@@ -54,10 +54,19 @@ class State(NamedTuple):
     nodes: tuple[Node, ...]
     joins: int = 0
     """How many more joins and leaves there will be."""
+    losses: int = 0
+    """How often all CarpNodes will still be lost."""
+    lost: bool = False
+    """Whether they ever were."""
+    past: tuple[Context, ...] = ()
+    """What was wanted before: the key store still has it."""
 
 
-def _ask(state: State, rule: Rule) -> Step:
-    """Do what the planner does: everybody told, the new ones, and who may still run it."""
+def _ask(state: State, rule: Rule, *, early: bool = False) -> Step:
+    """Do what the planner does: everybody told, the new ones, and who may still run it.
+
+    ``early``: the status says that nobody signs with the target yet. It may be older than the CarpNodes were.
+    """
     members, ghosts = [], []
     for number, node in enumerate(state.nodes):
         name = f"n{number}"
@@ -65,11 +74,14 @@ def _ask(state: State, rule: Rule) -> Step:
             members.append(Told(name, *node.spec, node.confirmed) if node.spec else Told(name, None))
         if node.shown and not (node.member and node.spec):
             ghosts.append(name)
-    return rule(state.targets[0], members, ghosts)
+    target = state.targets[0]
+    others = [context for context in dict.fromkeys(state.past) if context != target]
+    lost = [*others, target] if early else [target, *others]
+    return rule(target, members, ghosts, lost if others else [])
 
 
-def _planned(state: State, rule: Rule) -> State:
-    contexts = _ask(state, rule).contexts
+def _planned(state: State, rule: Rule, *, early: bool = False) -> State:
+    contexts = _ask(state, rule, early=early).contexts
     nodes = []
     for number, node in enumerate(state.nodes):
         wanted = contexts.get(f"n{number}")
@@ -97,12 +109,21 @@ def _alone(node: Node) -> Iterator[Node]:
         yield node._replace(confirmed=True, shown=node.spec is not None)
 
 
+def _loses(state: State) -> State:
+    """Lose every CarpNode: the nodes run on, and who they are stands in the VirtualIP's status."""
+    lost = tuple(n._replace(spec=None, taken=True, confirmed=True, planned=_NOTHING) for n in state.nodes)
+    return state._replace(nodes=lost, losses=state.losses - 1, lost=True)
+
+
 def _next(state: State, rule: Rule) -> Iterator[State]:
     """Yield every state that one event leads to."""
     yield _planned(state, rule)
+    yield _planned(state, rule, early=True)
     yield state._replace(nodes=tuple(n._replace(planned=_NOTHING) for n in state.nodes))
     if len(state.targets) > 1:
-        yield state._replace(targets=state.targets[1:])
+        yield state._replace(targets=state.targets[1:], past=(*state.past, state.targets[0]))
+    if state.losses and all(n.stored for n in state.nodes):
+        yield _loses(state)
     for number, node in enumerate(state.nodes):
         rest = state.nodes[:number], state.nodes[number + 1 :]
         for after in _alone(node):
@@ -115,10 +136,18 @@ def _next(state: State, rule: Rule) -> Iterator[State]:
 
 
 def _deaf(state: State) -> bool:
-    """Whether one node does not accept what another signs with: two masters."""
+    """Whether one node does not accept what another signs with: two masters.
+
+    Where CarpNodes were lost nobody knows what the others accept. There it is enough that of any two one
+    hears the other: as a backup it obeys, and as a master it also sends in the context that it heard.
+    """
     running = [node.running for node in state.nodes if node.running is not None]
     heard = [frozenset((sign, *accept)) for sign, accept in running]
-    return any(sign not in ears for sign, _ in running for ears in heard)
+    return any(
+        sign not in ears and not (state.lost and other[0] in heard[number])
+        for number, (sign, _) in enumerate(running)
+        for other, ears in zip(running, heard, strict=True)
+    )
 
 
 @cache
@@ -156,7 +185,7 @@ def _served(node: Node) -> Node:
 
 def _end(state: State, lost: int | None, rounds: int = 8) -> State:
     """Return where it ends when everybody but ``lost`` goes on and the user changes nothing more."""
-    state = state._replace(targets=state.targets[:1], joins=0)
+    state = state._replace(targets=state.targets[:1], joins=0, losses=0)
     for _ in range(rounds):
         planned = _planned(state, advance)
         nodes = []
@@ -172,11 +201,11 @@ def _end(state: State, lost: int | None, rounds: int = 8) -> State:
     raise AssertionError(message)
 
 
-def _start(count: int, *targets: Context, new: int = 0, joins: int = 0) -> State:
+def _start(count: int, *targets: Context, new: int = 0, joins: int = 0, losses: int = 0) -> State:
     told: Spec = (OLD, ())
     fresh = Node(True, None, None, None, shown=False)
     nodes = [Node(True, told, told, told)] * count + [fresh] * new
-    return _canonical(State((OLD, *targets), tuple(nodes), joins))
+    return _canonical(State((OLD, *targets), tuple(nodes), joins, losses))
 
 
 CHANGES = {
@@ -191,6 +220,8 @@ CHANGES = {
     "somebody leaves and may return": _start(3, PASSWORD, joins=2),
     "somebody leaves and may return, back again": _start(2, PASSWORD, OLD, joins=2),
     "alone": _start(1, PASSWORD, ADDRESS, OLD),
+    "all CarpNodes are lost": _start(3, PASSWORD, losses=1),
+    "all CarpNodes are lost twice, back again": _start(2, PASSWORD, OLD, losses=2),
 }
 
 
@@ -204,7 +235,7 @@ def test_no_order_of_events_makes_two_deaf_masters_and_every_one_ends(start: Sta
     assert deaf is None
     ended = set()
     for state in states:
-        key = state._replace(targets=state.targets[:1], joins=0)
+        key = state._replace(targets=state.targets[:1], joins=0, losses=0)
         if key in ended:
             continue
         ended.add(key)
@@ -218,32 +249,39 @@ def test_no_order_of_events_makes_two_deaf_masters_and_every_one_ends(start: Sta
             assert not _deaf(last)
 
 
-def _hasty(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def _hasty(target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]) -> Step:
     """Wait for nobody's confirmation."""
-    return advance(target, [Told(m.node, m.sign, m.accept) for m in members], ghosts)
+    return advance(target, [Told(m.node, m.sign, m.accept) for m in members], ghosts, lost)
 
 
-def _blind(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def _blind(target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]) -> Step:
     """Forget who was told to go."""
     return advance(target, members)
 
 
-def _direct(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def _direct(target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]) -> Step:
     """Skip the first step."""
     return Step({m.node: (target, (OLD,)) for m in members}, "Sign")
 
 
-def _eager(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def _eager(target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]) -> Step:
     """Drop the old as soon as all were told to sign with the new."""
-    step = advance(target, members, ghosts)
+    step = advance(target, members, ghosts, lost)
     return Step({m.node: (target, ()) for m in members}, "Drop") if step.step == "Sign" else step
 
 
-def _alien(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def _alien(target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]) -> Step:
     """Let newcomers sign with the target at once."""
-    step = advance(target, members, ghosts)
+    step = advance(target, members, ghosts, lost)
     new = {m.node: (target, ()) for m in members if m.sign is None}
     return Step({**step.contexts, **new}, step.step, step.waiting)
+
+
+def _forgetful(
+    target: Context, members: Sequence[Told], ghosts: Sequence[str], lost: Sequence[Context]
+) -> Step:
+    """Tell those that come back nothing of what the others may run."""
+    return advance(target, members, ghosts)
 
 
 @pytest.mark.parametrize(
@@ -254,9 +292,13 @@ def _alien(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ())
         (_direct, CHANGES["password"]),
         (_eager, CHANGES["password"]),
         (_alien, CHANGES["with a newcomer"]),
+        (_forgetful, CHANGES["all CarpNodes are lost"]),
     ],
-    ids=["ignores confirmations", "forgets ghosts", "skips Accept", "drops early", "newcomers sign new"],
-)
+    ids=[
+        "ignores confirmations", "forgets ghosts", "skips Accept", "drops early", "newcomers sign new",
+        "forgets what lost nodes run",
+    ],
+)  # fmt: skip
 def test_the_search_finds_what_a_wrong_rule_breaks(rule: Rule, start: State) -> None:
     """Each part of the rule is needed: without it the search comes to two deaf masters."""
     _, deaf = _explore(start, rule)

@@ -31,7 +31,8 @@ NODES = tuple(f"n{i}" for i in range(1, 5))
 VIPS = ("a", "b", "c")
 ADDRESSES = ("10.1.9.1", "10.1.9.2", "10.1.9.3", "10.2.9.1", "10.1.0.2", "192.0.2.1")
 """Of two segments; one is a node's own, one in no node's subnet."""
-WITHDRAWN = {"AddressInUse", "AddressOfNode", "VhidInUse"}
+POOL = "10.1.9.2-10.1.9.4"
+"""Of these some are asked for by name, too."""
 NODE = st.sampled_from(NODES)
 VIP = st.sampled_from(VIPS)
 
@@ -65,6 +66,7 @@ class Cluster(RuleBasedStateMachine):
     def begin(self) -> None:
         for number, name in enumerate(NODES[:3], start=1):
             self._register(name, number)
+        self.world.pool("p", POOL)
 
     def _register(self, name: str, number: int) -> None:
         zone = {"zone": "x" if number % 2 else "y"}
@@ -99,6 +101,18 @@ class Cluster(RuleBasedStateMachine):
             "transport": transport,
         }
         self.world.vip(name, *addresses, **wanted)
+
+    @rule(name=VIP)
+    def apply_pooled(self, name: str) -> None:
+        self.world.vip(name, pool="p")
+
+    @rule(span=st.sampled_from([POOL, "10.1.9.3-10.1.9.4", "10.1.9.6-10.1.9.8"]), wrong=st.booleans())
+    def edit_pool(self, span: str, wrong: bool) -> None:
+        """Shrink it, grow it, replace it or spoil it."""
+        self.world.pool("p", span)
+        if wrong:
+            errors = (ConfigError("spec.addresses[0]", "10.1.9.9-10.1.9.2", "ends before it begins"),)
+            self.world.pools["p"] = replace(self.world.pools["p"], errors=errors)
 
     @precondition(lambda self: self.world.vips)
     @rule(name=VIP)
@@ -216,11 +230,36 @@ class Cluster(RuleBasedStateMachine):
             return
         assert vip.spec is not None
         assert 1 <= len(members) <= vip.spec.max_nodes
-        assert "authentication" not in vip.status
+        # A node whose CarpNode was lost is told nothing while it runs what nothing can be said about.
+        if "authentication" in vip.status:
+            waiting = vip.status["authentication"]["waitingFor"]
+            assert not any(self.world.carpnodes[n].listed for n in waiting)
         if self.world.masters[name] in self.world.nodes:
             assert self.world.masters[name] == vip.status["master"]["node"]
 
     # --- what must hold ------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.vips)
+    @rule(name=VIP, plans=st.integers(1, 3))
+    def keeps_its_address(self, name: str, plans: int) -> None:
+        """What a pool gave stays, whatever has become of the pool, and also while no status is written."""
+        vip = self.world.vips.get(name)
+        told = [e for n in self.world.carpnodes if (e := self.world.entry(n, name)) is not None]
+        lists = {addresses for entry in told for _, addresses in _contexts(entry)}
+        if vip is None or vip.spec is None or not vip.spec.pool or len(lists) != 1:
+            return
+        (addresses,) = lists
+        if not vip.status:
+            self.world.pool("p", "10.1.9.1-10.1.9.9")
+        elif (vip.status.get("pool"), vip.status.get("addresses")) != ("p", list(addresses)):
+            return
+        if len(addresses) != 1 or not addresses[0].startswith("10.1.9."):
+            return
+        for _ in range(plans):
+            for each in self._checked_plan().writes:
+                self.world.write(each)
+        now = [e for n in self.world.carpnodes if (e := self.world.entry(n, name)) is not None]
+        assert all(addresses == each for entry in now for _, each in _contexts(entry))
 
     def _checked_plan(self) -> Plan:
         made = self.world.plan()
@@ -228,7 +267,7 @@ class Cluster(RuleBasedStateMachine):
         return made
 
     def _check_write(self, each: NodePlan, made: Plan, before: Mapping[str, CarpNode]) -> None:
-        """A write drops a VirtualIP from a node only for a stated cause."""
+        """A write drops a VirtualIP from a node only where another serves it; no edit takes what runs."""
         if "vhosts" not in each.spec:
             return
         told = {entry["name"] for entry in each.spec["vhosts"]}
@@ -246,7 +285,7 @@ class Cluster(RuleBasedStateMachine):
                 and any(s.name == name and s.state in ("BACKUP", "MASTER") for s in carp.states)
                 and any(v["name"] == name for v in carp.vhosts)
             ]  # fmt: skip
-            assert reason in WITHDRAWN or others, f"{each.name} loses {name}: {reason}"
+            assert others, f"{each.name} loses {name}: {reason}"
 
     @invariant()
     def members_hear_each_other(self) -> None:
@@ -263,15 +302,19 @@ class Cluster(RuleBasedStateMachine):
 
     @invariant()
     def specs_are_sound(self) -> None:
-        """Ids are unique per interface, ranks per VirtualIP, members not too many; one first claimant."""
+        """Ids are unique per interface, addresses in the cluster, ranks per VirtualIP; one first claimant."""
         made = self._checked_plan()
         ids: dict[tuple[str, str, int], str] = {}
+        owners: dict[str, str] = {}
         parts: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for node in made.nodes.values():
             for entry in node.spec.get("vhosts", ()):
                 parts[entry["name"]].append(entry)
                 key = (node.name, entry["interface"]["name"], entry["vhid"])
                 assert entry["name"] == ids.setdefault(key, entry["name"]), f"two have vhid {key}"
+                for address in (a for _, addresses in _contexts(entry) for a in addresses):
+                    owner = owners.setdefault(address, entry["name"])
+                    assert entry["name"] == owner, f"{owner} and {entry['name']} have {address}"
         for name, entries in parts.items():
             assert name in self.world.vips
             assert 1 >= sum(entry.get("firstClaimant", False) for entry in entries)

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carp.core.config import Interface, Preempt, PreemptMode, SealMode
-from carp_operator.api import codec
+from carp_operator.api import codec, virtualip
 from carp_operator.api import objects as o
+from carp_operator.controller.keys import KEYS
+from carp_operator.controller.passwords import generated_name
 from manifests import VIRTUAL_IPS, manifest
 
 EVERYTHING = VIRTUAL_IPS["everything"].spec
@@ -108,6 +110,16 @@ def test_unknown_fields_count_only_in_a_file() -> None:
     assert () == codec.virtual_ip(raw).errors
     found = codec.virtual_ip(raw, strict=True)
     assert ["spec.prempt: is not a known field; did you mean preempt?"] == [str(e) for e in found.errors]
+
+
+@pytest.mark.parametrize(("name", "good"), [("keys", False), ("keys2", True), ("key", True)])
+def test_the_name_whose_secret_is_the_controllers_own_breaks_the_spec(name: str, good: bool) -> None:
+    """`carp-keys` holds the passwords of all: it is no VirtualIP's generated Secret."""
+    assert "carp-keys" == KEYS == generated_name("keys")
+    found = codec.virtual_ip(manifest("VirtualIP", name, {"addresses": ["10.1.1.1"]}))
+    assert good is (found.spec is not None)
+    assert good or "the Secret carp-keys is the controller's own" in str(found.errors[0])
+    assert "self.metadata.name != 'keys'" in virtualip.NAME_RULE.cel
 
 
 @pytest.mark.parametrize("name", ["", "My VIP", "a_b"])

@@ -121,6 +121,21 @@ def test_absent_virtualip_gets_no_status() -> None:
     assert [] == draft.statuses
 
 
+def test_a_write_is_about_an_object_and_the_schemas() -> None:
+    """Another generation, another uid or another schema makes it one that may be tried again."""
+    made = world()
+    made.pool("p", "10.0.9.1-10.0.9.5")
+    first = drafts(made.plan(), made.snapshot(), SCHEMAS)
+    other = drafts(made.plan(), made.snapshot(), SCHEMAS, served=1)
+    pairs = zip((*first.nodes, *first.statuses), (*other.nodes, *other.statuses), strict=True)
+    assert all(a == b and a.about != b.about for a, b in pairs)
+    made.carp("n1", generation=2)
+    made.vip("web", "10.0.9.9")
+    after = drafts(made.plan(), made.snapshot(), SCHEMAS)
+    pairs = zip((*first.nodes, *first.statuses), (*after.nodes, *after.statuses), strict=True)
+    assert {"n1", "web"} == {a.name for a, b in pairs if a.about != b.about}
+
+
 def test_pool_status() -> None:
     """Pools get their status."""
     made = world()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from carp_operator.controller.outbox import FIRST_PAUSE, HOLD, LONGEST_PAUSE, MOST, Outbox, Write
@@ -91,14 +93,46 @@ def test_refused_write_waits_for_another_wish(error: KubeError) -> None:
     assert write("a", 2) == box.due(0.0)[0]
 
 
+@pytest.mark.parametrize("server", [Forbidden, Transient])
+def test_the_server_back_lets_again_what_depends_on_it(server: type[KubeError]) -> None:
+    """Rights and reachability change on the server; what is wrong in itself stays wrong."""
+    box = Outbox()
+    box.want([write("a"), write("b")])
+    for name, error in (("a", server("apply a", "no")), ("b", Fatal("apply b", "invalid", status=422))):
+        box.sent(write(name))
+        box.failed(write(name), error, 0.0)
+    box.retry()
+    assert write("a") == box.due(1.0)[0]
+    box.sent(write("a"))
+    box.done(write("a"))
+    for _ in range(3):
+        box.retry()
+        box.want([write("b")])
+        assert (None, HOLD) == box.due(1.0)
+    assert write("b") == box.due(HOLD)[0]
+
+
+def test_refused_write_waits_for_another_object_or_schema() -> None:
+    """The same content may be taken once what it is about has changed."""
+    box = Outbox()
+    box.want([replace(write("a"), about=(1, "uid", 7))])
+    box.sent(replace(write("a"), about=(1, "uid", 7)))
+    box.failed(replace(write("a"), about=(1, "uid", 7)), Fatal("apply a", "invalid"), 0.0)
+    for about, held in (((1, "uid", 7), True), ((2, "uid", 7), False), ((1, "uid", 8), False)):
+        box.want([replace(write("a"), about=about)])
+        assert held is (box.due(1.0)[0] is None)
+
+
 def test_write_without_effect_is_not_repeated() -> None:
-    """What changed nothing is held like a refusal, until something else is wanted or served."""
+    """What changed nothing is held like a refusal, until something else is wanted or the object changed."""
     box = Outbox()
     box.want([write("a")])
     box.sent(write("a"))
     box.futile(write("a"), 0.0)
     assert (None, HOLD) == box.due(0.0)
     box.retry()
+    assert (None, HOLD) == box.due(0.0)
+    box.want([replace(write("a"), about=(2,))])
     assert write("a") == box.due(0.0)[0]
 
 

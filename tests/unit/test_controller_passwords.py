@@ -99,6 +99,42 @@ def test_generated_password() -> None:
         assert not found.unsaved
 
 
+def test_a_new_leader_reads_what_the_one_before_wrote() -> None:
+    """Its watch may be late: else it gave a number a second time, to another password."""
+    server = Server()
+    server.secrets["mine"] = secret("mine", password="one")
+    with FakeApi(server) as api:
+        first, second = (Passwords(api.client(), "ns", lambda: None, lambda: None) for _ in range(2))
+        for each in (first, second):
+            each.event(Synced((secret("mine", password="one"),)))
+        second.follow()
+        vips = {"web": vip("web", "mine")}
+        first.states(vips, ())
+        first.save()
+        server.secrets["mine"] = secret("mine", 2, password="two")
+        assert {"web": KeyState("web.2", older=("web.1",))} == second.states(vips, {"web.1"})
+        second.save()
+        assert {"web.1": "one", "web.2": "two"} == server.keys()
+
+
+def test_older_entries_are_named_while_carp_keys_has_them() -> None:
+    """The newest first, of this VirtualIP alone: nodes of which nothing is known may run one of them."""
+    server = Server()
+    values = {"web.9": "one", "web.10": "two", "web.11": "three", "other.12": "four"}
+    server.secrets["mine"] = secret("mine", password="two")
+    server.secrets["carp-keys"] = secret("carp-keys", **{k.replace(".", "__"): v for k, v in values.items()})
+    with FakeApi(server) as api:
+        found = Passwords(api.client(), "ns", lambda: None, lambda: None)
+        found.event(Synced((secret("mine", password="two"), server.secrets["carp-keys"])))
+        vips = {"web": vip("web", "mine")}
+        states = found.saved(found.states(vips, ()))
+        assert {"web": KeyState("web.10", older=("web.11", "web.9"))} == states
+        found.drop({"web.10"})
+        assert found.saved(found.states(vips, ())) == states
+        found.save()
+        assert {"web": KeyState("web.10")} == found.saved(found.states(vips, ()))
+
+
 def test_named_secret_changes() -> None:
     """Each change of a Secret that is referred to gets a new entry; the old one stays until dropped."""
     server = Server()
@@ -111,7 +147,7 @@ def test_named_secret_changes() -> None:
         found.save()
         found.event(Upsert(secret("mine", 2, password="two")))
         states = found.states(vips, {"web.1"})
-        assert {"web": KeyState("web.2")} == states
+        assert {"web": KeyState("web.2", older=("web.1",))} == states
         assert {"web": KeyState("web.1")} == found.saved(states)
         found.save()
         assert {"web.1": "one", "web.2": "two"} == server.keys()

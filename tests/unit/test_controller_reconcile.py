@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
-from carp_operator.kube.errors import Forbidden, Transient
+from carp_operator.controller.writing import Outcome
+from carp_operator.kube.errors import Fatal, Forbidden, Transient
 from carp_operator.kube.watch import Synced
 from loopfix import Bench, cluster, running
 from nsfix import wait_for
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_keys_then_nodes_then_secrets_then_statuses() -> None:
@@ -96,6 +101,94 @@ def test_standby_writes_nothing_until_it_leads() -> None:
         bench.loop.dirty()
         wait_for(bench.settled)
         assert server.wrote()
+
+
+def test_a_new_leader_lists_before_its_first_plan() -> None:
+    """What the one before wrote last may not have come as an event."""
+    server = cluster()
+    with running(server, leading=False) as bench:
+        wait_for(lambda: bench.feed.starts == 1)
+        with server.lock:
+            server.vip("late", "10.1.9.10")
+            before = len(server.log)
+        bench.leading = True
+        bench.loop.dirty()
+        wait_for(bench.settled)
+        lists = [at for at, (what, _) in enumerate(server.log) if at >= before and what.startswith("list")]
+        assert lists[0] < server.log.index(("create secrets", "carp-keys"))
+        assert ("status virtualips", "late") in server.wrote()
+
+
+def test_one_list_at_the_start() -> None:
+    """Who leads from the beginning needs no second one."""
+    server = cluster()
+    with running(server) as bench:
+        wait_for(bench.settled)
+    assert 1 == server.log.count(("list nodes", ""))
+
+
+def test_doubtful_lists_come_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that the schema refuses asks for a list, since the schema may have changed; not for ever."""
+    bench = Bench(cluster())
+    loop, doubtful = bench.loop, Outcome(heard=False, drained=False, doubtful=True)
+    found = []
+    for _ in range(6):
+        loop._resync()
+        monkeypatch.setattr(loop._writing, "collect", lambda: doubtful)
+        loop._collect()
+        found.append(round(loop._resync_at - loop._last_list))
+    assert [5, 10, 20, 40, 60, 60] == found
+    body = bench.server.objects["customresourcedefinitions", "carpnodes.carp.vip"]
+    body["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = {"type": "object"}
+    served = loop._served
+    loop._resync()
+    loop._collect()
+    assert (5, served + 1) == (round(loop._resync_at - loop._last_list), loop._served)
+    loop._resync()
+    assert (10, served + 1) == (round(loop._resync_at - loop._last_list), loop._served)
+    loop._resync()
+    assert 20 == round(loop._resync_at - loop._last_list)
+    loop._doubt_until = 0.0  # the write was sent again meanwhile, and taken
+    loop._resync()
+    assert (300, 5.0) == (round(loop._resync_at - loop._last_list), loop._doubt_pause)
+
+
+def test_a_refused_write_is_not_sent_again_by_every_list() -> None:
+    """It is held although a list succeeds; all else goes on."""
+    server = cluster()
+    server.fail["apply", "n1"] = Fatal("apply n1", "invalid", status=422)
+    with running(server) as bench:
+        wait_for(lambda: ("status virtualips", "web") in server.wrote())
+        for _ in range(3):
+            before = server.log.count(("list nodes", ""))
+            bench.loop.relist()
+            wait_for(lambda before=before: server.log.count(("list nodes", "")) > before)
+        with server.lock:
+            server.report("n2")
+        wait_for(lambda: bench.loop._due == float("inf"), 5)
+        assert 1 == server.log.count(("apply carpnodes", "n1"))
+
+
+def test_carp_keys_that_is_refused_is_tried_at_growing_intervals() -> None:
+    """Whatever else is planned meanwhile; a success begins anew."""
+    server = cluster()
+    bench = Bench(server)
+    bench.passwords.event(Synced(()))
+    bench.loop._resync()
+    server.fail["create", "carp-keys"] = Fatal("create carp-keys", "too large", status=413)
+    pauses = []
+    for _ in range(7):
+        for _ in range(3):
+            bench.loop._plan()
+        assert bench.loop._keys_at is not None
+        pauses.append(round(bench.loop._keys_at - time.time()))
+        bench.loop._keys_at = time.time()
+    assert [2, 4, 8, 16, 32, 60, 60] == pauses
+    assert 7 == bench.counts.writes["secrets", "invalid"]
+    server.fail.clear()
+    bench.loop._plan()
+    assert 0.0 == bench.loop._keys_pause
+    assert ("secrets", "carp-keys") in server.objects
 
 
 def test_error_in_a_turn_is_survived() -> None:

@@ -86,6 +86,30 @@ def test_each_cause_is_counted() -> None:
     assert re.search(r"2 nodes: has no .*interface in 10\.0\.0\.0/16", message)
 
 
+def test_candidates_follow_segments_that_join() -> None:
+    """The places stay, the L2 network is another: what was found before must not hide that (World.plan
+    compares with a plan that remembers nothing).
+    """
+    world = World()
+    for number in (1, 2):
+        world.node(f"n{number}", link("eth0", f"10.1.1.{number}/24"), labels={"zone": "x"})
+    world.vip("a", "10.1.1.100", vhid=7)
+    world.settle()
+    before = Finder(gather(world.snapshot(), None)[0])
+    spec = world.vips["a"].spec
+    assert spec is not None
+    old = before.find(spec, spec.addresses)
+    for number in (1, 2):
+        links = world.hardware[f"n{number}"] = (link("eth0", f"10.1.1.{number}/24", f"10.0.9.{number}/24"),)
+        world.carp(f"n{number}", links=links)
+    found = Finder(gather(world.snapshot(), None)[0], before).find(spec, spec.addresses)
+    assert (old.places, {"10.0.9.0/24"}) == (found.places, found.segments)
+    world.settle()
+    world.vip("b", "10.1.1.101", vhid=7, node_selector=Selector((("zone", "x"),)))
+    world.settle()
+    assert "VhidInUse" == world.condition("b", "Accepted")[1]
+
+
 def test_two_with_different_addresses_are_told_their_own() -> None:
     """Answers are shared only between VirtualIPs that ask for the same."""
     world = cluster(1)

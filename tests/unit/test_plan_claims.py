@@ -1,4 +1,4 @@
-"""Addresses and vhids are unique, sticky, and the older VirtualIP's."""
+"""Addresses and vhids are unique and sticky: who runs with them has them, then the older VirtualIP."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from carp_operator.api import codec
 from carp_operator.api.objects import Speaker
 from carp_operator.plan.claims import by_age, members
 from carp_operator.plan.facts import gather
@@ -16,6 +17,21 @@ from planfix import World, cluster, link
 def _vhid(world: World, name: str) -> int:
     found: int = world.vips[name].status["vhid"]
     return found
+
+
+def _told(world: World, name: str) -> list[str]:
+    """Return the addresses that the first member signs with."""
+    entry = world.entry(world.members(name)[0], name) or {}
+    return list(entry["addresses"])
+
+
+def _carry_out_specs(world: World) -> None:
+    """Write what a plan tells the nodes and no status; let the nodes confirm."""
+    for each in world.plan().writes:
+        world.write(each)
+    for name in world.carpnodes:
+        world.take(name)
+        world.confirm(name)
 
 
 def test_the_older_first_then_by_name() -> None:
@@ -55,6 +71,82 @@ def test_a_nodes_own_address_is_refused() -> None:
     found = ("False", "AddressOfNode", "addresses: 10.0.0.2 is node n1's own address")
     assert found == world.condition("a", "Accepted")
     assert [] == world.members("a")
+
+
+def test_an_address_that_a_node_has_too_is_no_reason_to_withdraw_what_runs() -> None:
+    """A stray `ip addr add` on one node would take it from all; the message says where to remove it."""
+    world = cluster(2)
+    world.vip("a", "10.0.100.1")
+    world.settle()
+    before = [carp.vhosts for carp in world.carpnodes.values()]
+    links = world.hardware["n2"] = (link("eth0", "10.0.0.3/16", "10.0.100.1/16"),)
+    world.carp("n2", links=links)
+    world.settle()
+    assert before == [carp.vhosts for carp in world.carpnodes.values()]
+    status, _, message = world.condition("a", "Accepted")
+    assert "True" == status
+    assert message.endswith("; 10.0.100.1 is node n2's own address, too: remove it there")
+    world.vip("a", "10.0.100.1", "10.0.0.3")
+    world.settle()
+    assert "AddressOfNode" == world.condition("a", "Accepted")[1]
+    assert before == [carp.vhosts for carp in world.carpnodes.values()]
+
+
+@pytest.mark.parametrize(("who", "other"), [("old", "young"), ("young", "old")])
+def test_an_edit_does_not_take_an_address_that_another_serves(who: str, other: str) -> None:
+    """What runs beats age: a typo must not stop somebody else's service."""
+    world = cluster(2)
+    world.vip("old", "10.0.100.1")
+    world.vip("young", "10.0.100.2")
+    world.settle()
+    before = [carp.vhosts for carp in world.carpnodes.values()]
+    mine, theirs = ["10.0.100.1", "10.0.100.2"] if who == "old" else ["10.0.100.2", "10.0.100.1"]
+    world.vip(who, mine, theirs)
+    world.settle()
+    assert before == [carp.vhosts for carp in world.carpnodes.values()]
+    assert "AddressInUse" == world.condition(who, "Accepted")[1]
+    assert other in world.condition(who, "Accepted")[2]
+    assert ("True", "Planned") == world.condition(other, "Accepted")[:2]
+    world.delete(other)
+    world.settle()
+    assert [mine, theirs] == _told(world, who)
+
+
+def test_two_that_swap_their_addresses_are_told_the_way_out() -> None:
+    """Both stay as they are; moving one away first lets both through."""
+    world = cluster(2)
+    world.vip("a", "10.0.100.1")
+    world.vip("b", "10.0.100.2")
+    world.settle()
+    world.vip("a", "10.0.100.2")
+    world.vip("b", "10.0.100.1")
+    world.settle()
+    assert [["10.0.100.1"], ["10.0.100.2"]] == [_told(world, name) for name in "ab"]
+    way_out = "where each waits for the other, delete one or move it to a free address first"
+    for name, ip, other in (("a", "10.0.100.2", "b"), ("b", "10.0.100.1", "a")):
+        message = f"addresses: {ip} is still served for VirtualIP {other}; {way_out}"
+        assert ("False", "AddressInUse", message) == world.condition(name, "Accepted")
+    world.vip("b", "10.0.100.3")
+    world.settle()
+    world.vip("b", "10.0.100.1")
+    world.settle()
+    assert [["10.0.100.2"], ["10.0.100.1"]] == [_told(world, name) for name in "ab"]
+
+
+def test_of_two_that_run_one_address_the_older_keeps_it() -> None:
+    """Such as after the edit of a CarpNode by hand, or a restored etcd."""
+    world = cluster(2)
+    world.vip("old", "10.0.100.1")
+    world.vip("young", "10.0.100.2")
+    world.settle()
+    for name, carp in list(world.carpnodes.items()):
+        vhosts = tuple({**v, "addresses": ["10.0.100.1"]} for v in carp.vhosts)
+        world.carp(name, vhosts=vhosts, generation=carp.generation + 1)
+    world.vip("young", "10.0.100.1")
+    world.settle()
+    assert (2, 0) == (len(world.members("old")), len(world.members("young")))
+    message = "addresses: 10.0.100.1 belongs to the older VirtualIP old"
+    assert ("False", "AddressInUse", message) == world.condition("young", "Accepted")
 
 
 def test_prefix_lengths_do_not_make_addresses_different() -> None:
@@ -118,15 +210,25 @@ def test_a_pool_that_is_missing_keeps_what_runs() -> None:
     assert ["10.0.100.1"] == world.vips["a"].status["addresses"]
 
 
-def test_an_address_that_left_its_pool_is_replaced_in_steps() -> None:
-    """The pool was edited: the next free one is taken."""
-    world = cluster(1)
+def test_an_address_that_left_its_pool_stays_and_that_is_said() -> None:
+    """The pool was edited: an address that serves moves only with its VirtualIP."""
+    world = cluster(2)
     world.pool("p", "10.0.100.1-10.0.100.9")
     world.vip("a", pool="p")
     world.settle()
     world.pool("p", "10.0.101.1-10.0.101.9")
+    world.vip("b", pool="p")
     world.settle()
-    assert ["10.0.101.1"] == (world.entry("n1", "a") or {})["addresses"]
+    assert [["10.0.100.1"], ["10.0.101.1"]] == [_told(world, name) for name in "ab"]
+    note = "no longer in pool p: 10.0.100.1; such addresses stay until the VirtualIP is deleted"
+    members = ", ".join(world.members("a"))
+    assert ("True", "Planned", f"2 members: {members}; {note}") == world.condition("a", "Accepted")
+    assert ("True", "Ready") == world.condition("a", "Ready")[:2]
+    world.delete("a")
+    world.settle()
+    world.vip("a", pool="p")
+    world.settle()
+    assert ["10.0.101.2"] == _told(world, "a")
 
 
 @pytest.mark.parametrize(
@@ -168,16 +270,132 @@ def test_a_pool_leaves_out_nodes_addresses_and_buggy_ones() -> None:
     assert ["10.0.100.2"] == world.vips["a"].status["addresses"]
 
 
-def test_a_buggy_address_is_not_kept() -> None:
+def test_a_buggy_address_is_kept_too() -> None:
     """Where avoidBuggyIPs was switched on later."""
     world = cluster(1)
     world.pool("p", "10.0.100.0-10.0.100.9")
     world.vip("a", pool="p")
     world.settle()
-    assert ["10.0.100.0"] == world.vips["a"].status["addresses"]
     world.pool("p", "10.0.100.0-10.0.100.9", avoid_buggy=True)
     world.settle()
-    assert ["10.0.100.1"] == world.vips["a"].status["addresses"]
+    assert ["10.0.100.0"] == _told(world, "a")
+    assert "no longer in pool p: 10.0.100.0" in world.condition("a", "Accepted")[2]
+
+
+def test_an_address_outside_of_its_pool_survives_an_invalid_edit() -> None:
+    """While what runs stays, the status goes on saying which pool gave it."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.1-10.0.100.9")
+    world.vip("a", pool="p")
+    world.settle()
+    world.pool("p", "10.0.101.1-10.0.101.9")
+    world.settle()
+    world.vips["a"] = replace(world.vips["a"], spec=None, generation=2)
+    world.settle()
+    assert "p" == world.vips["a"].status["pool"]
+    world.vip("a", pool="p")
+    world.settle()
+    assert ["10.0.100.1"] == _told(world, "a")
+
+
+def test_another_pool_gives_another_address() -> None:
+    """What the old pool gave is kept only where the new one has it, also while no status is written."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.1-10.0.100.9")
+    world.pool("q", "10.0.101.1-10.0.101.9")
+    world.vip("a", pool="p")
+    world.vip("other", pool="q")
+    world.settle()
+    world.vip("a", pool="q")
+    _carry_out_specs(world)
+    world.delete("other")
+    for _ in range(3):
+        _carry_out_specs(world)
+    world.settle()
+    assert (["10.0.101.2"], "q") == (_told(world, "a"), world.vips["a"].status["pool"])
+
+
+def test_an_edit_to_a_pool_that_gives_nothing_keeps_the_old_pools_address() -> None:
+    """And does not count it as the new pool's."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.1-10.0.100.9")
+    world.pool("q")
+    world.vip("a", pool="p")
+    world.settle()
+    world.vip("a", pool="q")
+    world.settle()
+    assert "PoolExhausted" == world.condition("a", "Accepted")[1]
+    assert (["10.0.100.1"], "p") == (_told(world, "a"), world.vips["a"].status["pool"])
+    world.pool("q", "10.0.101.1-10.0.101.9")
+    world.settle()
+    assert ["10.0.101.1"] == _told(world, "a")
+
+
+def test_a_pool_with_an_error_keeps_what_it_gave_and_gives_nothing_new() -> None:
+    """A typo in one range must not renumber what that range gave."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.10-10.0.100.19", "10.0.101.1-10.0.101.9")
+    world.vip("a", pool="p")
+    world.settle()
+    typo = ["10.0.100.19-10.0.100.10", "10.0.101.1-10.0.101.9"]
+    world.pools["p"] = codec.pool({"metadata": {"name": "p"}, "spec": {"addresses": typo}})
+    world.vip("b", pool="p")
+    world.vip("c", pool="p", families=(4, 6))
+    world.settle()
+    assert (["10.0.100.10"], []) == (_told(world, "a"), world.members("b"))
+    assert ("True", "Planned", "1 member: n1") == world.condition("a", "Accepted")
+    for name in "bc":
+        status, reason, message = world.condition(name, "Accepted")
+        assert ("False", "PoolInvalid") == (status, reason)
+        assert "10.0.100.19-10.0.100.10" in message
+    world.pool("p", "10.0.100.10-10.0.100.19", "10.0.101.1-10.0.101.9")
+    world.settle()
+    assert [["10.0.100.10"], ["10.0.100.11"]] == [_told(world, name) for name in "ab"]
+
+
+def test_a_pooled_address_stays_when_no_status_was_written() -> None:
+    """The nodes were told, then the controller was killed, or many statuses wait for the budget."""
+    world = cluster(2)
+    world.pool("p", "10.0.100.1-10.0.100.9", "fd00::1-fd00::9")
+    for number in (1, 2):
+        world.hardware[f"n{number}"] = (link("eth0", f"10.0.0.{number}/16", f"fd00::1:{number}/64"),)
+        world.carp(f"n{number}", links=world.hardware[f"n{number}"])
+    for name in "abc":
+        world.vip(name, pool="p")
+    expected = {name: [f"10.0.100.{i}", f"fd00::{i}"] for i, name in enumerate("abc", 1)}
+    for _ in range(4):
+        made = world.plan()
+        assert expected == {name: status["addresses"] for name, status in made.vip_statuses.items()}
+        _carry_out_specs(world)
+    world.settle()
+    assert expected == {name: _told(world, name) for name in "abc"}
+
+
+def test_a_pooled_address_stays_for_a_vip_of_the_same_name() -> None:
+    """Deleted and applied again at once: the nodes serve it on."""
+    world = cluster(2)
+    world.pool("p", "10.0.100.1-10.0.100.9")
+    for name in "abc":
+        world.vip(name, pool="p")
+    world.settle()
+    world.delete("b")
+    world.vip("b", pool="p")
+    world.settle()
+    assert [[f"10.0.100.{i}"] for i in (1, 2, 3)] == [_told(world, name) for name in "abc"]
+
+
+def test_an_explicit_address_does_not_take_what_a_pool_gave() -> None:
+    """Whoever is older: it is served."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.1-10.0.100.9")
+    world.vip("old", "10.0.100.20")
+    world.vip("a", pool="p")
+    world.settle()
+    world.vip("old", "10.0.100.1")
+    world.settle()
+    assert ([["10.0.100.1"], ["10.0.100.20"]]) == [_told(world, name) for name in ("a", "old")]
+    message = "addresses: 10.0.100.1 belongs to VirtualIP a, which has it already"
+    assert ("False", "AddressInUse", message) == world.condition("old", "Accepted")
 
 
 def test_ranges_are_walked_lowest_first() -> None:
@@ -268,17 +486,34 @@ def test_of_two_explicit_vhids_the_older_wins() -> None:
     assert (["n1"], [], ["n1"]) == tuple(world.members(v) for v in "abc")
 
 
-def test_an_explicit_vhid_of_an_older_one_moves_an_allocated_one() -> None:
-    """By age: the younger, which did not ask for it, gets another."""
+def test_an_edit_to_a_vhid_that_runs_waits_whoever_is_older() -> None:
+    """Another vhid is another vhost: nobody is moved by somebody else's edit."""
     world = cluster(2)
     world.vip("a", "10.0.100.1")
     world.vip("b", "10.0.100.2")
     world.settle()
-    wanted = _vhid(world, "b")
-    world.vip("a", "10.0.100.1", vhid=wanted)
+    before = _vhid(world, "a"), _vhid(world, "b")
+    world.vip("a", "10.0.100.1", vhid=before[1])
     world.settle()
-    assert wanted == _vhid(world, "a")
-    assert _vhid(world, "b") not in (wanted, None)
+    message = f"vhid: {before[1]} on this segment belongs to VirtualIP b, which has it already"
+    assert ("False", "VhidInUse", message) == world.condition("a", "Accepted")
+    assert before == tuple((world.entry("n1", name) or {})["vhid"] for name in "ab")
+    world.delete("b")
+    world.settle()
+    assert before[1] == (world.entry("n1", "a") or {})["vhid"]
+
+
+def test_the_old_vhid_of_a_vip_that_waits_for_another_is_not_given_away() -> None:
+    """It runs with it."""
+    world = cluster(2)
+    for name, vhid in (("a", 7), ("b", 8), ("c", 9)):
+        world.vip(name, f"10.0.100.{vhid}", vhid=vhid)
+    world.settle()
+    world.vip("b", "10.0.100.8", vhid=9)
+    world.vip("a", "10.0.100.7", vhid=8)
+    world.settle()
+    assert [7, 8, 9] == [(world.entry("n1", name) or {})["vhid"] for name in "abc"]
+    assert ["VhidInUse", "VhidInUse", "Planned"] == [world.condition(name, "Accepted")[1] for name in "abc"]
 
 
 def test_interfaces_joined_by_a_subnet_share_their_ids() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from carp.core.errors import ConfigError
 from carp_operator.api.objects import Selector
+from carp_operator.plan.facts import MAINTENANCE
 from carp_operator.plan.model import KeyState
 from planfix import World, cluster
 
@@ -22,6 +23,10 @@ def _settled(count: int = 3, **spec: Any) -> World:
 
 def _specs(world: World) -> list[tuple[Any, ...]]:
     return [carp.vhosts for carp in world.carpnodes.values()]
+
+
+def _demotions(world: World) -> list[Any]:
+    return [(world.entry(name, "a") or {}).get("demotions") for name in ("n1", "n2", "n3")]
 
 
 def _spoil(world: World, name: str = "a") -> None:
@@ -140,21 +145,45 @@ def test_an_address_is_given_away_only_when_nobody_serves_it_any_more() -> None:
 
 
 def test_an_older_vip_gets_an_address_when_the_younger_has_let_go() -> None:
-    """The younger is withdrawn; the older serves what it served until that is confirmed."""
+    """The younger moves or goes; the older serves what it served until every node has confirmed that."""
     world = cluster(2)
     world.vip("old", "10.0.100.1")
     world.vip("new", "10.0.100.2")
     world.settle()
-    world.down.add("n2")
     world.vip("old", "10.0.100.2")
+    world.down.add("n2")
+    world.vip("new", "10.0.100.3")
     for _ in range(4):
         world.step()
         served = {a for n in world.nodes for a in (world.entry(n, "old") or {})["addresses"]}
         assert {"10.0.100.1"} == served
     world.down.discard("n2")
     world.settle()
-    assert (2, 0) == (len(world.members("old")), len(world.members("new")))
+    assert (2, 2) == (len(world.members("old")), len(world.members("new")))
     assert ["10.0.100.2"] == (world.entry("n1", "old") or {})["addresses"]
+
+
+def test_a_drain_does_not_wait_until_what_is_wrong_is_right() -> None:
+    """Whatever is wrong with a VirtualIP, demotions follow the Nodes; nobody is demoted where all are out."""
+    world = _settled()
+    world.change_node("n1", unschedulable=True)
+    world.settle()
+    cordoned = [{"reason": "Cordoned", "amount": 100}]
+    assert [cordoned, None, None] == _demotions(world)
+    world.keys["a"] = KeyState("", "NoPassword", "Secret x does not exist")
+    before = _specs(world)
+    world.settle()
+    assert before == _specs(world)
+    world.change_node("n1", unschedulable=False)
+    world.change_node("n2", unschedulable=True)
+    world.settle()
+    assert [None, cordoned, None] == _demotions(world)
+    world.carp("n3", annotations={MAINTENANCE: "true"})
+    world.settle()
+    assert [None, cordoned, [{"reason": "OutOfService", "amount": 200}]] == _demotions(world)
+    world.change_node("n1", unschedulable=True)
+    world.settle()
+    assert [None, None, None] == _demotions(world)
 
 
 # --- the first claimant -------------------------------------------------------------------------------
@@ -242,6 +271,37 @@ def test_a_node_whose_carpnode_was_lost_is_waited_for() -> None:
     world.down.discard("n3")
     world.settle()
     assert {"a.2"} == {(world.entry(n, "a") or {})["passwordRef"] for n in world.nodes}
+
+
+@pytest.mark.parametrize(
+    ("done", "signs"), [(0, "a.2"), (1, "a.1"), (2, "a.2")], ids=["before Accept", "in Accept", "in Sign"]
+)
+def test_after_all_carpnodes_were_lost_the_old_password_is_still_heard(done: int, signs: str) -> None:
+    """What the nodes run is unknown until they say it: whoever is told first accepts the older password, too,
+    and signs with it where nobody may have signed with the new one.
+    """
+    world = _settled()
+    world.keys["a"] = KeyState("a.2", older=("a.1",))
+    for _ in range(done):
+        world.step()
+    world.carpnodes.clear()
+    for _ in range(2):
+        made = world.plan()
+        assert not made.settled
+        for each in made.writes:
+            world.write(each)
+        world.confirm("n1")
+    other = {"a.1": "a.2", "a.2": "a.1"}[signs]
+    told = world.entry("n1", "a") or {}
+    assert (signs, [other]) == (told["passwordRef"], [c["passwordRef"] for c in told["accept"]])
+    assert {"a.1", "a.2"} <= made.keys_in_use
+    world.step()
+    assert world.vips["a"].status["authentication"]["waitingFor"]
+    world.settle()
+    for name in world.nodes:
+        told = world.entry(name, "a") or {}
+        assert ("a.2", None) == (told["passwordRef"], told.get("accept"))
+    assert "authentication" not in world.vips["a"].status
 
 
 def test_a_deleted_node_is_no_longer_waited_for() -> None:

@@ -144,6 +144,13 @@ def test_what_did_not_change_is_the_same_object() -> None:
         (Interface(subnet="auto"), ("10.0.0.0/16",), "eth0"),
         (Interface(subnet="10.1.0.0/16"), (), "eth1"),
         (Interface(subnet="10.7.0.0/16"), ("10.0.0.0/16",), ""),
+        (Interface(subnet="10.1.0.0/24"), (), "eth1"),
+        (Interface(subnet="10.0.0.0/8"), (), "eth0"),
+        (Interface(subnet="2001:DB8:0::/64"), (), "eth1"),
+        (Interface(subnet="2001:db8::/32"), ("10.0.0.0/16",), "eth1"),
+        (Interface(subnet="2001:db8::/128"), (), ""),
+        (Interface(subnet="::/0"), (), "eth1"),
+        (Interface(subnet="nonsense"), ("10.0.0.0/16",), ""),
         (Interface(pattern="eth*"), ("10.1.0.0/16",), "eth1"),
         (Interface(pattern="en*"), ("10.1.0.0/16",), ""),
         (Interface(pattern="eth*"), (), "eth0"),
@@ -153,11 +160,24 @@ def test_what_did_not_change_is_the_same_object() -> None:
 def test_the_interface_follows_from_subnet_name_or_pattern(
     interface: Interface | None, homes: tuple[str, ...], expected: str
 ) -> None:
-    """By the subnet of the addresses unless the VirtualIP says otherwise; one interface for all of them."""
+    """By the subnet of the addresses unless the VirtualIP says otherwise; one interface for all of them. A
+    subnet means the first interface by name that has an address in it, as carpd takes it.
+    """
     world = World()
     world.node("n1", link("eth0", "10.0.0.1/16"), link("eth1", "10.1.0.1/16", "2001:db8::1/64"))
     facts = _facts(world)
     assert expected == place(facts.nodes["n1"], interface, [ip_network(h) for h in homes])
+
+
+def test_another_node_with_the_same_interfaces_is_another_node() -> None:
+    """Renamed, or registered under another name: segments and addresses are its own."""
+    world = cluster(1)
+    before = _facts(world)
+    world.nodes.pop("n1")
+    links = world.carpnodes.pop("n1").links
+    world.node("n2", *links)
+    after = gather(world.snapshot(), before)[0]
+    assert ({("n2", "eth0")}, {"n2"}) == (set(after.segments), set(after.own.values()))
 
 
 def test_a_removed_carpnode_leaves_a_node_that_has_not_reported() -> None:

@@ -94,6 +94,33 @@ def test_nothing_at_all() -> None:
     assert ({}, (), False) == (made.nodes, made.writes, made.settled)
 
 
+def test_no_cache_grows_from_plan_to_plan() -> None:
+    """The controller runs for months: what is remembered is about what there is, and that once."""
+    world, cache = _many(), Cache()
+    world.settle()
+
+    def sizes() -> list[int]:
+        facts, finder = cache.facts, cache.finder
+        assert facts is not None
+        assert finder is not None
+        known = (facts.known, finder.answers(), cache.ips, cache.equal, cache.results, cache.specs)
+        return [len(each) for each in (*known, cache.book.told)]
+
+    plan(world.snapshot(), cache)
+    before = sizes()
+    for number in range(20):
+        world.vip(f"w{number}", pool="p")
+        world.vip("edited", f"192.0.2.{number}")
+        world.node(f"x{number}")
+        plan(world.snapshot(), cache)
+        world.delete(f"w{number}")
+        del world.nodes[f"x{number}"], world.carpnodes[f"x{number}"]
+    world.delete("edited")
+    for _ in range(3):
+        plan(world.snapshot(), cache)
+        assert all(now <= most for now, most in zip(sizes(), before, strict=True)), (before, sizes())
+
+
 # --- writes -------------------------------------------------------------------------------------------
 
 

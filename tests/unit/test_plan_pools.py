@@ -27,6 +27,7 @@ def _status(*ranges: str, taken: tuple[str, ...] = (), avoid: bool = False) -> d
         (("10.0.0.1-10.0.0.1",), ("10.0.0.1",), False, {"ipv4": {"used": 1, "available": 0}}),
         (("10.0.0.0-10.0.0.255",), (), True, {"ipv4": {"used": 0, "available": 254}}),
         (("10.0.0.255-10.0.1.0",), (), True, {}),
+        (("10.0.0.0-10.0.0.1",), ("10.0.0.0", "10.0.0.1"), True, {"ipv4": {"used": 1, "available": 0}}),
         (("10.0.0.128-10.0.2.128",), (), True, {"ipv4": {"used": 0, "available": 509}}),
         (("2001:db8::-2001:db8::ff",), (), True, {"ipv6": {"used": 0, "available": 256}}),
         (("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",), (), False,

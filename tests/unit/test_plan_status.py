@@ -81,6 +81,22 @@ def test_a_lone_member_has_no_bound_and_that_is_said() -> None:
     assert ("True", "Ready") == world.condition("a", "Ready")[:2]
 
 
+def test_a_dead_master_whose_clock_is_ahead_is_not_master() -> None:
+    """It says so until its Node is gone; who is Ready and says so counts, now and later."""
+    world = _settled()
+    first = world.masters["a"]
+    _says(world, first, since=stamp(world.now + 3600))
+    world.settle()
+    world.down.add(first)
+    world.change_node(first, ready=False, ready_since=world.now)
+    for seconds in (0, 3700):
+        world.now += seconds
+        world.settle()
+        assert world.masters["a"] != first
+        assert world.masters["a"] == world.vips["a"].status["master"]["node"]
+        assert ("True", "Mastered") == world.condition("a", "Advertised")[:2]
+
+
 def test_a_new_master_counts_as_a_transition() -> None:
     """The time of the condition stays, since its value does."""
     world = _settled()

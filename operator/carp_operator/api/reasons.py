@@ -8,12 +8,15 @@ REASONS: Final[dict[str, str]] = {
     # Accepted
     "Planned": "Every member has been told.",
     "Invalid": "A field breaks a rule that the API server could not check. What runs stays.",
-    "AddressInUse": "An older VirtualIP has one of the addresses. This one is not served.",
-    "AddressOfNode": "One of the addresses is a node's own.",
-    "VhidInUse": "An older VirtualIP has this vhid on the same segment. This one is not served.",
+    "AddressInUse": "Another VirtualIP has one of the addresses: who is served with it, else the older. What "
+    "runs of this one stays.",
+    "AddressOfNode": "One of the addresses is a node's own. What runs stays.",
+    "VhidInUse": "Another VirtualIP has this vhid on the same segment: who runs with it, else the older. "
+    "What runs of this one stays.",
     "NoVhidLeft": "All 255 vhids of the segment are used or heard from others.",
     "PoolMissing": "There is no VirtualIPPool of that name. What runs stays.",
     "PoolExhausted": "The pool has no free address of a wanted family. What runs stays.",
+    "PoolInvalid": "The pool breaks a rule: its addresses stay with who has them, new ones are not given.",
     "NoCandidate": "No node may hold the address; the message names what excluded them. What runs stays.",
     "NodesFull": "Every candidate node has its most vhosts, or sends as many adverts as it can.",
     "NoPassword": "The Secret or its key is missing, empty or too long. What runs stays.",

@@ -134,6 +134,9 @@ TRANSPORT: Final = Object(
     ),
 )
 
+RESERVED: Final = "keys"
+"""No name of a VirtualIP: its generated Secret would be the one that holds the passwords of all."""
+
 ADDRESSES_FROM: Final = Object(
     description="Take addresses from a pool instead of naming them; they stay until the object is deleted.",
     fields={
@@ -331,8 +334,9 @@ SPEC: Final = Object(
 )
 
 NAME_RULE: Final = Rule(
-    f"size(self.metadata.name) <= {shapes.MAX_NAME}",
-    lambda name: len(name) <= shapes.MAX_NAME,
-    f"metadata.name is longer than {shapes.MAX_NAME} characters: it names the vhost on the nodes",
+    f"size(self.metadata.name) <= {shapes.MAX_NAME} && self.metadata.name != '{RESERVED}'",
+    lambda name: len(name) <= shapes.MAX_NAME and name != RESERVED,
+    f"metadata.name is longer than {shapes.MAX_NAME} characters (it names the vhost on the nodes), or it is "
+    f"{RESERVED} (the Secret carp-{RESERVED} is the controller's own)",
 )
 """About the object as a whole; ``holds`` takes the name."""

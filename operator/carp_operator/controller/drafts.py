@@ -34,8 +34,12 @@ def drafts(
     snapshot: Snapshot,
     schemas: Mapping[Resource, Mapping[str, Any] | None],
     absent: Collection[str] = (),
+    served: int = 0,
 ) -> Drafts:
-    """Return the writes. ``absent``: VirtualIPs that are planned for and not on the server."""
+    """Return the writes.
+
+    ``absent``: VirtualIPs that are planned for and not on the server; ``served``: a number for the schemas.
+    """
     result = Drafts()
     lost: defaultdict[str, dict[str, None]] = defaultdict(dict)
     spec_schema = _part(schemas.get(CARP_NODES), "spec")
@@ -43,7 +47,8 @@ def drafts(
         spec = _spec(each, spec_schema, lost)
         carp = snapshot.carpnodes.get(each.name)
         if carp is None or not _stands(carp, each.owner, spec):
-            result.nodes.append(Write(CARP_NODES, each.name, "apply", _carp_node(each, spec)))
+            about = (served,) if carp is None else (served, carp.uid, carp.generation)
+            result.nodes.append(Write(CARP_NODES, each.name, "apply", _carp_node(each, spec), about))
     vips, status_schema = snapshot.vips, _part(schemas.get(VIRTUAL_IPS), "status")
     for name in sorted({*plan.vip_statuses, *lost} & vips.keys() - set(absent)):
         status, missing = prune(dict(plan.vip_statuses.get(name, vips[name].status)), status_schema, "status")
@@ -51,14 +56,15 @@ def drafts(
         if lost[name]:
             status = _amended(status, lost[name])
         if status != vips[name].status:
-            result.statuses.append(_vip_status(vips[name], status))
+            result.statuses.append(_vip_status(vips[name], status, served))
     pool_schema = _part(schemas.get(POOLS), "status")
     for name, wanted in plan.pool_statuses.items():
         status, _ = prune(dict(wanted), pool_schema, "status")
         if status != snapshot.pools[name].status:
-            meta = {"name": name, "uid": snapshot.pools[name].uid}
+            pool = snapshot.pools[name]
+            meta = {"name": name, "uid": pool.uid}
             body = {"apiVersion": API, "kind": "VirtualIPPool", "metadata": meta, "status": status}
-            result.statuses.append(Write(POOLS, name, "status", body))
+            result.statuses.append(Write(POOLS, name, "status", body, (served, pool.uid, pool.generation)))
     result.outdated = {name: tuple(fields) for name, fields in lost.items() if fields}
     return result
 
@@ -96,11 +102,11 @@ def _carp_node(made: NodePlan, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "CarpNode", "metadata": meta, "spec": spec}
 
 
-def _vip_status(vip: VirtualIP, status: Mapping[str, Any]) -> Write:
+def _vip_status(vip: VirtualIP, status: Mapping[str, Any], served: int) -> Write:
     # With the uid it fails where the object was deleted and made anew meanwhile.
     meta = {"name": vip.name, "uid": vip.uid}
     body = {"apiVersion": API, "kind": "VirtualIP", "metadata": meta, "status": status}
-    return Write(VIRTUAL_IPS, vip.name, "status", body)
+    return Write(VIRTUAL_IPS, vip.name, "status", body, (served, vip.uid, vip.generation))
 
 
 def _amended(status: dict[str, Any], lost: Iterable[str]) -> dict[str, Any]:

@@ -103,7 +103,12 @@ def owner(name: str) -> str:
 
 def newest(entries: Iterable[str]) -> dict[str, str]:
     """Return the entry that each VirtualIP got last."""
-    return {vip: max(names, key=number) for vip, names in _by_owner(entries).items()}
+    return {vip: max(names, key=number) for vip, names in by_owner(entries).items()}
+
+
+def older(current: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the other entries of a VirtualIP, the newest first."""
+    return tuple(sorted((name for name in names if name != current), key=number, reverse=True))
 
 
 def assign(
@@ -116,7 +121,7 @@ def assign(
     """
     told = set(told)
     made, counter = dict(entries), max([counter, *map(number, entries), *map(number, told)])
-    own, named = _by_owner(entries), _by_owner(told)
+    own, named = by_owner(entries), by_owner(told)
     states = {}
     for vip in sorted(sources):
         wanted = sources[vip]
@@ -132,11 +137,12 @@ def assign(
             counter += 1
             name = f"{vip}.{counter}"
         made[name] = wanted.value
-        states[vip] = KeyState(name)
+        states[vip] = KeyState(name, older=older(name, own[vip]))
     return Assigned(states, made, counter)
 
 
-def _by_owner(names: Iterable[str]) -> defaultdict[str, list[str]]:
+def by_owner(names: Iterable[str]) -> defaultdict[str, list[str]]:
+    """Return the entries of each VirtualIP."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         found[owner(name)].append(name)

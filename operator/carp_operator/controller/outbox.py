@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound, Transient
@@ -25,12 +25,16 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write. ``verb``: apply, status (apply to the status), create or patch."""
+    """One write. ``verb``: apply, status (apply to the status), create or patch.
+
+    ``about``: what else an answer depends on: the object as it was, and the served schemas.
+    """
 
     resource: Resource
     name: str
     verb: str
     body: dict[str, Any]
+    about: tuple[object, ...] = field(default=(), compare=False)
 
     @property
     def kind(self) -> str:
@@ -45,10 +49,17 @@ class Write:
 
 @dataclass(slots=True)
 class _Trouble:
-    body: dict[str, Any]
+    write: Write
     failures: int
     until: float
     refused: bool
+    lasting: bool = False
+    """The same write has the same answer, whatever becomes of the server."""
+
+    def holds(self, write: Write, now: float) -> bool:
+        """Whether a write has to wait for its time."""
+        same = self.write.body == write.body and self.write.about == write.about
+        return self.until > now and (same or not self.refused)
 
 
 class Outbox:
@@ -83,7 +94,7 @@ class Outbox:
             if key in self._under_way:
                 continue
             trouble = self._troubles.get(key)
-            if trouble is None or (trouble.refused and trouble.body != write.body) or trouble.until <= now:
+            if trouble is None or not trouble.holds(write, now):
                 return write, None
             wake = trouble.until if wake is None else min(wake, trouble.until)
         return None, wake
@@ -103,18 +114,22 @@ class Outbox:
     def futile(self, write: Write, now: float) -> None:
         """Take note of a write that changed nothing although it should have."""
         del self._under_way[write.key]
-        self._troubles[write.key] = _Trouble(write.body, 1, now + HOLD, refused=True)
+        self._troubles[write.key] = _Trouble(write, 1, now + HOLD, refused=True, lasting=True)
 
     def failed(self, write: Write, error: KubeError, now: float) -> None:
         """Take note of a failure, and when to try again."""
         del self._under_way[write.key]
         before = self._troubles.get(write.key)
         failures = before.failures + 1 if before is not None else 1
-        refused = isinstance(error, Forbidden) or not isinstance(error, Transient | Conflict | NotFound)
+        lasting = not isinstance(error, Forbidden | Transient | Conflict | NotFound)
+        refused = lasting or isinstance(error, Forbidden)
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
         pause = HOLD if refused else max(pause, error.retry_after)
-        self._troubles[write.key] = _Trouble(write.body, failures, now + pause, refused)
+        self._troubles[write.key] = _Trouble(write, failures, now + pause, refused, lasting)
 
     def retry(self) -> None:
-        """Let nothing wait for its time any more: the server is back, or what it serves has changed."""
-        self._troubles.clear()
+        """Let what failed not wait for its time any more: the server is back, or lets us do more.
+
+        What is wrong in itself waits on, or each list that it asks for would send it again.
+        """
+        self._troubles = {key: trouble for key, trouble in self._troubles.items() if trouble.lasting}

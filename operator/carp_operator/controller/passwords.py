@@ -151,6 +151,8 @@ class Passwords:
 
         ``told``: the entries that CarpNodes name. Raises KubeError.
         """
+        if not self._leading:
+            self._read()  # What the leader before us wrote last may not have reached us by events.
         self._fetch(vips)
         with self._lock:
             self._leading = True
@@ -170,12 +172,13 @@ class Passwords:
         """Return states that name only what `carp-keys` holds: a new password waits, the older one counts."""
         found = {}
         with self._lock:
-            newest = keys.newest(self._stored)
+            newest, stored = keys.newest(self._stored), keys.by_owner(self._stored)
             for vip, state in states.items():
-                if not state.current or state.current in self._stored:
+                if not state.current:
                     found[vip] = state
-                elif vip in newest:
-                    found[vip] = KeyState(newest[vip])
+                elif state.current in self._stored or vip in newest:
+                    current = state.current if state.current in self._stored else newest[vip]
+                    found[vip] = KeyState(current, older=keys.older(current, stored[vip]))
         return found
 
     def drop(self, in_use: Collection[str]) -> None:

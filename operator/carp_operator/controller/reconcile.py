@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.controller.counts import failure
 from carp_operator.controller.drafts import drafts
 from carp_operator.controller.keys import used
+from carp_operator.controller.outbox import HOLD
 from carp_operator.controller.writing import Writing
 from carp_operator.kube.errors import KubeError, Transient
 from carp_operator.kube.resources import CARP_NODES, NODES, POOLS, VIRTUAL_IPS
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from carp_operator.api.objects import CarpNode
     from carp_operator.controller.parts import Parts
+    from carp_operator.kube.resources import Resource
     from carp_operator.plan.model import KeyState, Plan
 
 log: Final = logging.getLogger("carp.controller")
@@ -36,7 +38,9 @@ LATER: Final = 1.0
 SUSPENDED_PAUSE: Final = 2.0
 """s between lists while something is unknown."""
 NOT_TWICE: Final = 5.0
-"""s between lists that a refused write asks for."""
+"""s between lists that a refused write asks for, at least."""
+LONGEST_PAUSE: Final = 60.0
+"""s between such lists, and between attempts to write a `carp-keys` that is refused, at most."""
 LONGEST_WAIT: Final = 30.0
 """s between two turns at most, for the probe."""
 
@@ -54,6 +58,8 @@ class Loop:
         self._cache = Cache()
         self._keys_at: float | None = None
         """Epoch seconds when to try again to write `carp-keys`."""
+        self._keys_pause = 0.0
+        """s that a refused `carp-keys` waits; 0: it was not refused."""
         self._poked, self._stopped = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._due = 0.0
@@ -62,6 +68,10 @@ class Loop:
         self._resync_at = 0.0
         self._feed_stale = True
         self._last_list = float("-inf")
+        self._doubt_until, self._doubt_pause = float("-inf"), NOT_TWICE
+        self._schemas: Mapping[Resource, Mapping[str, Any] | None] = {}
+        self._served = 0
+        """Another number means that other schemas are served."""
         self._wake_at: float | None = None
         self._said: set[str] = set()
         self._outdated: dict[str, tuple[str, ...]] = {}
@@ -132,8 +142,12 @@ class Loop:
         """Do what is due; return the monotonic time of the next turn at the latest."""
         self._poked.clear()
         self._collect()
-        wakes = [self._observe()]
         leading = self._parts.leads()
+        if leading and not self._led:
+            # What the leader before us wrote last may not have reached us by events.
+            self._resync_at = time.monotonic()
+        wakes = [self._observe()]
+        leading = leading and self._parts.leads()
         if leading != self._led:
             self._led = leading
             self._writing.cease()
@@ -153,7 +167,9 @@ class Loop:
         if outcome.drained:
             self.dirty()  # the plan of the planned world shows whether all is done
         if outcome.doubtful:
-            self._resync_at = min(self._resync_at, self._last_list + NOT_TWICE)
+            # Until the refused write is sent again only a list shows that it would be taken now.
+            self._doubt_until = time.monotonic() + HOLD
+            self._resync_at = min(self._resync_at, self._last_list + self._doubt_pause)
 
     def _unknown(self) -> bool:
         return bool(self._parts.store.problems() or self._parts.passwords.problem)
@@ -173,12 +189,19 @@ class Loop:
         now = self._last_list = time.monotonic()
         self._parts.counts.resyncs["done" if known else "failed"] += 1
         self._say("list", "; ".join(self._parts.store.problems()))
-        self._resync_at = now + (self._resync_every if known else SUSPENDED_PAUSE)
+        doubted = now < self._doubt_until
+        self._doubt_pause = min(LONGEST_PAUSE, 2 * self._doubt_pause) if doubted else NOT_TWICE
+        again = min(self._resync_every, self._doubt_pause) if doubted else self._resync_every
+        self._resync_at = now + (again if known else SUSPENDED_PAUSE)
         if not known:
             self._feed_stale = True
             return
         self.heard()
         self._writing.retry()
+        schemas = self._parts.observer.schemas
+        if self._parts.observer.moved or schemas != self._schemas:
+            self._schemas, self._served = schemas, self._served + 1
+            self._doubt_until, self._doubt_pause = now, NOT_TWICE
         self.dirty()
         if self._feed_stale or self._parts.observer.moved or not self._parts.feed.running:
             self._feed_stale = self._parts.observer.moved = False
@@ -252,26 +275,31 @@ class Loop:
 
     def _save_keys(self) -> None:
         """Write `carp-keys` where it differs and the budget allows. Raises Transient."""
-        self._keys_at = None
         if not self._parts.passwords.unsaved:
+            self._keys_at, self._keys_pause = None, 0.0
             return
+        if self._keys_pause and self._keys_at is not None and time.time() < self._keys_at:
+            return
+        self._keys_at = None
         if pause := self._parts.budget.take(time.monotonic()):
             self._keys_at = time.time() + pause
             return
         try:
             self._parts.passwords.save()
+            self._keys_pause = 0.0
             self._parts.counts.wrote("secrets", "done")
         except KubeError as error:
             self._parts.counts.wrote("secrets", failure(error))
             if isinstance(error, Transient):
                 raise
             self._say("keys", str(error))
-            self._keys_at = time.time() + SUSPENDED_PAUSE
+            self._keys_pause = min(LONGEST_PAUSE, 2 * self._keys_pause or SUSPENDED_PAUSE)
+            self._keys_at = time.time() + self._keys_pause
 
     def _want(self, made: Plan, snapshot: Snapshot) -> None:
         """Turn a plan into what waits to be written."""
         absent = self._parts.store.absent()
-        draft = drafts(made, snapshot, self._parts.observer.schemas, absent)
+        draft = drafts(made, snapshot, self._parts.observer.schemas, absent, self._served)
         owners = [vip for name, vip in sorted(snapshot.vips.items()) if name not in absent]
         secrets = self._parts.passwords.missing(owners)
         self._writing.want([*draft.nodes, *secrets, *draft.statuses], made.notices, snapshot.carpnodes)

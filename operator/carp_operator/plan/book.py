@@ -47,12 +47,16 @@ def key_names(vhosts: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 class Book:
-    """All CarpNodes. ``running``: an address -> the VirtualIPs that nodes were told to serve it for."""
+    """All CarpNodes. ``running``: an address -> the VirtualIPs that nodes were told to serve it for.
+
+    ``alone``: a VirtualIP -> the addresses that nodes were told to serve for it and for no other.
+    """
 
     def __init__(self) -> None:
         """Nothing is known yet."""
         self.told: dict[str, Told] = {}
         self.running: Mapping[Address, set[str]] = {}
+        self.alone: Mapping[str, Sequence[Address]] = {}
 
     def read(self, carpnodes: Mapping[str, CarpNode]) -> dict[str, list[View]]:
         """Bring it up to date and return each VirtualIP's part on every node, by node."""
@@ -74,4 +78,15 @@ class Book:
                 for ip, vip in each.served:
                     running[ip].add(vip)
             self.running = dict(running)
+            self.alone = _alone(running)
         return views
+
+
+def _alone(running: Mapping[Address, set[str]]) -> dict[str, list[Address]]:
+    found: defaultdict[str, list[Address]] = defaultdict(list)
+    for ip, vips in running.items():
+        if len(vips) == 1:
+            found[next(iter(vips))].append(ip)
+    for ips in found.values():
+        ips.sort(key=lambda ip: (ip.version, int(ip)))
+    return dict(found)

@@ -48,8 +48,16 @@ class Finder:
         if known is None:
             known, before = self._search(spec, homes, addresses), self._before.pop(key, None)
             # Why others are none matters only where there is nobody.
-            known = self._known[key] = before if before and before.places == known.places != {} else known
+            same = before is not None and before.places == known.places != {}
+            if before is not None and same and before.segments == known.segments:
+                known = before
+            self._known[key] = known
         return known
+
+    def forget(self, most: int) -> None:
+        """Let answers be found anew once they are more than so many: some are for specs that are gone."""
+        if len(self._known) > most:
+            self._before, self._known = self._known, {}
 
     def _search(self, spec: VipSpec, homes: Sequence[Network], addresses: Sequence[Vip]) -> Candidates:
         places: dict[str, str] = {}

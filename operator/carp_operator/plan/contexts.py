@@ -49,15 +49,23 @@ class Step:
     waiting: tuple[str, ...] = ()
 
 
-def advance(target: Context, members: Sequence[Told], ghosts: Sequence[str] = ()) -> Step:
+def advance(
+    target: Context, members: Sequence[Told], ghosts: Sequence[str] = (), lost: Sequence[Context] = ()
+) -> Step:
     """Return the next step towards all signing with ``target``.
 
     ``ghosts`` are nodes that were told to forget the vhost and have not confirmed it: what they run is
-    unknown, so nothing goes on without them.
+    unknown, so nothing goes on without them. ``lost``: what they may run, as far as anything still tells
+    where every CarpNode was lost; first what they most probably sign with.
     """
     old = [m for m in members if m.sign is not None]
     signed = {m.sign for m in old}
     waiting = tuple(sorted([m.node for m in old if not m.settled] + list(ghosts)))
+    if ghosts and lost and not old:
+        # Whoever accepts a context answers in it (design.md section 9), so none of them is a second master.
+        known, sign = _union([target], lost)[:MOST], lost[0]
+        contexts = {m.node: (sign, _without(known, sign)) for m in members}
+        return Step(contexts, "Sign" if sign == target else "Accept", waiting)
     known = _union([target], *([*([m.sign] if m.sign else []), *m.accept] for m in old))
     if signed <= {target}:
         return _drop(target, members, waiting, known)

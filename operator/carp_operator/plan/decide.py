@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.plan.claims import Problem
 from carp_operator.plan.clock import derive
-from carp_operator.plan.contexts import Told, advance
+from carp_operator.plan.contexts import Context, Told, advance
 from carp_operator.plan.handover import Handover, judge
 from carp_operator.plan.members import Membership
 from carp_operator.plan.model import Notice
 from carp_operator.plan.status import Served, claims, compose
-from carp_operator.plan.vhosts import Common, addresses_text, entries, told
+from carp_operator.plan.vhosts import Common, addresses_text, demotions, entries, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +98,7 @@ def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str,
         step=draft.step,
         foreign=case.foreign,
         handover=draft.handover.status or case.vip.status.get("handover"),
+        note=case.claim.note,
     )
     status, wake_at = compose(served, facts, written, now)
     wake_at = min((w for w in (wake_at, draft.handover.wake_at) if w is not None), default=None)
@@ -132,13 +133,27 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
         if v.state is not None and (v.told is None or v.node not in membership.all) and v.node in facts.nodes
     ]
     ghosts = sorted(case.lost.union(unsure))
-    step = advance(common.target(case.key.current), [*known, *new], ghosts)
+    target = common.target(case.key.current)
+    step = advance(target, [*known, *new], ghosts, _lost(case.key, vip.status, target) if ghosts else ())
     held = {v.node: v.interface for v in case.views}
     places = {n: case.candidates.places.get(n) or held.get(n, "") for n in membership.all}
     master = claims(case.views, facts, now).master
     moved = judge(vip, membership.members, case.views, master.node if master else "", now)
     made = entries(common, places, step.contexts, membership.all, facts, moved.demote)
     return _Draft(membership, dict(made), None, step, moved, f"{clock.bound():.2f}s", clock.adverts())
+
+
+def _lost(key: KeyState, status: Mapping[str, Any], target: Context) -> list[Context]:
+    """Return what nodes may run of which no CarpNode tells any more; nothing where that is the target alone.
+
+    Addresses that the status no longer has are not among them.
+    """
+    lists = [a for a in (tuple(status.get("addresses", ())), target.addresses) if a]
+    every = dict.fromkeys(Context(k, a) for k in (*key.older, key.current) for a in lists)
+    others = [context for context in every if context != target]
+    # Before the second step everybody still signs with the old one, after it with the new one.
+    first = others[:1] if status.get("authentication", {}).get("step") == "Accept" else [target]
+    return list(dict.fromkeys([*first, *others, target])) if others else []
 
 
 def _may_claim(case: Case, node: str) -> bool:
@@ -165,9 +180,18 @@ def _nobody(candidates: Candidates, membership: Membership) -> Problem:
 
 
 def _as_told(case: Case, facts: Facts) -> dict[str, Mapping[str, Any]]:
+    """Return what nodes were told; demotions follow the nodes, so that a drain waits for no Secret."""
     views = [v for v in case.views if v.told is not None and v.node in facts.nodes]
     views.sort(key=lambda v: (v.told.get("advskew", 0) if v.told else 0, v.node))
-    return {v.node: v.told for v in views if v.told is not None}
+    demoted = demotions(facts, [v.node for v in views])
+    found: dict[str, Mapping[str, Any]] = {}
+    for view in views:
+        told, wanted = view.told or {}, demoted.get(view.node, [])
+        if told.get("demotions", []) != wanted:
+            rest = {key: value for key, value in told.items() if key != "demotions"}
+            told = {**rest, "demotions": wanted} if wanted else rest
+        found[view.node] = told
+    return found
 
 
 def _notices(vip: VirtualIP, status: Mapping[str, Any]) -> tuple[Notice, ...]:

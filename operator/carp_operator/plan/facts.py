@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Network, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from carp_operator.api.codec import interface_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from carp.core.auth import Address
     from carp.core.config import Interface, Vip
@@ -81,6 +82,12 @@ class Facts:
             known = self.known[id(vips)] = vips, self._homes(vips)
         return known[1]
 
+    def forget(self, used: Collection[Sequence[Vip]]) -> None:
+        """Forget the answers of `homes` about anything but these, once there are more."""
+        if len(self.known) > len(used):
+            for key in self.known.keys() - set(map(id, used)):
+                del self.known[key]
+
     def _homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
         found = []
         for vip in vips:
@@ -136,10 +143,11 @@ def _is_subnet(network: Network) -> bool:
 
 def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
     """Put the nodes together; what only their interfaces decide is taken over where those are the same."""
-    if before is None or [f.links for f in nodes.values()] != [f.links for f in before.nodes.values()]:
+    if before is None or _links(nodes) != _links(before.nodes):
         own = {a.ip: name for name, f in nodes.items() for link in f.links for a in link.addresses}
         networks = sorted({n for f in nodes.values() for n in f.networks}, key=lambda n: (n.version, n))
-        before = Facts({}, networks, _segments(nodes.values()), {}, own, {})
+        known = before.known if before is not None and before.networks == networks else {}
+        before = Facts({}, networks, _segments(nodes.values()), {}, own, known)
     heard: dict[str, set[int]] = defaultdict(set)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
@@ -148,6 +156,10 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
                 heard[segment].add(speaker.id)
     ids = {segment: frozenset(found) for segment, found in heard.items()}
     return Facts(nodes, before.networks, before.segments, ids, before.own, before.known)
+
+
+def _links(nodes: Mapping[str, NodeFacts]) -> dict[str, tuple[Link, ...]]:
+    return {name: facts.links for name, facts in nodes.items()}
 
 
 def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:
@@ -192,10 +204,26 @@ def place(facts: NodeFacts, interface: Interface | None, homes: Sequence[Network
         if not homes:
             return allowed[0] if allowed else ""
     elif interface is not None and interface.subnet not in ("", "auto"):
-        inside = [name for network, name in facts.networks.items() if str(network) == interface.subnet]
-        return inside[0] if inside else ""
+        return _inside(facts, interface.subnet)
     if not homes:
         return ""
     found = {facts.networks.get(network, "") for network in homes}
     name = found.pop()
     return name if not found and name in allowed else ""
+
+
+def _inside(facts: NodeFacts, subnet: str) -> str:
+    """Return the interface that has an address in a subnet, as `carp.links.find_link` finds it."""
+    wanted = _network(subnet)
+    for link in sorted(facts.links, key=lambda link: link.name):
+        if wanted is not None and any(a.version == wanted.version and a.ip in wanted for a in link.addresses):
+            return link.name
+    return ""
+
+
+@lru_cache(1024)
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None

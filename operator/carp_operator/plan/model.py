@@ -22,6 +22,8 @@ class KeyState:
     current: str
     reason: str = ""
     message: str = ""
+    older: tuple[str, ...] = ()
+    """Its other entries, the newest first: nodes may run one of them."""
 
 
 @dataclass(frozen=True, slots=True)

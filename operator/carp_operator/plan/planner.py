@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carp_operator.plan.book import Book, key_names
 from carp_operator.plan.candidates import Candidates, Finder
-from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age
+from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age, whose
 from carp_operator.plan.decide import Case, Result, decide
 from carp_operator.plan.facts import Facts, gather
 from carp_operator.plan.members import Placement
@@ -35,6 +35,16 @@ class Cache:
     equal: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=dict)
     results: dict[str, _Known] = field(default_factory=dict)
     specs: dict[str, _Spec] = field(default_factory=dict)
+
+    def forget(self, snapshot: Snapshot, addresses: Sequence[Sequence[Vip]]) -> None:
+        """Drop what is about objects that are gone; ``addresses`` are those of this plan."""
+        by_vip: tuple[dict[str, Any], ...] = (self.ips, self.equal, self.results)
+        for known, there in (*((each, snapshot.vips) for each in by_vip), (self.specs, snapshot.nodes)):
+            for name in known.keys() - there.keys():
+                del known[name]
+        if self.facts is not None and self.finder is not None:
+            self.facts.forget(addresses)
+            self.finder.forget(len(addresses))
 
 
 def plan(snapshot: Snapshot, cache: Cache | None = None) -> Plan:
@@ -66,10 +76,11 @@ class _Run:
     def plan(self) -> Plan:
         vips = by_age(self._snapshot.vips.values())
         book = self._cache.book
-        addresses = Addresses(vips, self._snapshot.pools, self._facts, book.running, self._cache.ips)
+        addresses = Addresses(vips, self._snapshot.pools, self._facts, book, self._cache.ips)
         claims = self._claim(vips, addresses)
         results = self._place(vips, claims)
         nodes, writes = self._assemble(results)
+        self._cache.forget(self._snapshot, [claim.addresses for claim, _ in claims.values()])
         statuses = {
             name: result.status for name, result in sorted(results.items()) if self._differs(name, result)
         }
@@ -84,11 +95,16 @@ class _Run:
             vip_statuses=statuses,
             pool_statuses=pools,
             keys_in_use=self._keys(),
-            settled=bool(self._snapshot.carpnodes)
-            and all(c.confirmed for c in self._snapshot.carpnodes.values()),
+            settled=self._settled(),
             notices=tuple(n for name in statuses for n in results[name].notices),
             wake_at=min(self._wakes, default=None),
         )
+
+    def _settled(self) -> bool:
+        """Whether nobody runs anything but what its CarpNode says; a lost one says nothing."""
+        carpnodes = self._snapshot.carpnodes
+        lost = self._facts.nodes.keys() - carpnodes.keys()
+        return bool(carpnodes) and not lost and all(c.confirmed for c in carpnodes.values())
 
     def _differs(self, name: str, result: Result) -> bool:
         """Whether a status is to be written; of what was found equal the very objects are remembered."""
@@ -103,44 +119,46 @@ class _Run:
     def _claim(
         self, vips: Sequence[VirtualIP], addresses: Addresses
     ) -> dict[str, tuple[Claim, Candidates | None]]:
-        """Give every VirtualIP its addresses and its vhid: wanted and held ones first, then new ones."""
+        """Give every VirtualIP its addresses and its vhid: what runs, then wanted and held, then new ones."""
         vhids = Vhids(self._facts)
         found: dict[str, tuple[Claim, Candidates | None]] = {}
-        new = []
+        waiting, new = [], []
+        # As with addresses: an edit must not take what another serves, whoever is older.
         for vip in vips:
-            ips, problem = addresses.found.get(vip.name, ((), None))
+            claim = addresses.found.get(vip.name, Claim())
             if vip.spec is None:
-                problem = Problem("Invalid", "; ".join(str(error) for error in vip.errors))
-            if vip.spec is None or problem is not None:
+                claim = Claim(problem=Problem("Invalid", "; ".join(str(error) for error in vip.errors)))
+            if vip.spec is None or claim.problem is not None:
                 self._reserve(vip, vhids)
-                found[vip.name] = Claim(ips, problem=problem), None
+                found[vip.name] = claim, None
                 continue
-            candidates = self._finder.find(vip.spec, ips)
-            segments = candidates.segments
-            if not segments:
-                self._reserve(vip, vhids)
+            candidates = self._finder.find(vip.spec, claim.addresses)
             wanted = vip.spec.vhid or self._held(vip)
-            other = vhids.claim(vip.name, wanted, segments) if wanted else ""
-            told = {v.told.get("vhid") for v in self._views.get(vip.name, ()) if v.told}
-            if other and vip.spec.vhid:
+            runs = any(v.told and v.told.get("vhid") == wanted for v in self._views.get(vip.name, ()))
+            if not runs or not candidates.segments:
                 self._reserve(vip, vhids)
-                message = f"vhid: {wanted} on this segment belongs to the older VirtualIP {other}"
-                found[vip.name] = (
-                    Claim(ips, problem=Problem("VhidInUse", message, wanted in told)),
-                    candidates,
-                )
-            elif wanted and not other:
-                found[vip.name] = Claim(ips, wanted), candidates
+                waiting.append((vip, claim, candidates, wanted, runs))
+            elif vhids.claim(vip.name, wanted or 0, candidates.segments):
+                waiting.append((vip, claim, candidates, wanted, runs))
             else:
-                new.append((vip, ips, candidates))
-        for vip, ips, candidates in new:
+                found[vip.name] = claim.also(wanted), candidates
+        for vip, claim, candidates, wanted, runs in waiting:
+            other = vhids.claim(vip.name, wanted, candidates.segments) if wanted else ""
+            if other and vip.spec is not None and vip.spec.vhid:
+                self._reserve(vip, vhids)
+                belongs = whose(self._snapshot.vips[other], vip)
+                message = f"vhid: {wanted} on this segment belongs to {belongs}"
+                problem = Problem("VhidInUse", message, runs)
+                found[vip.name] = claim.also(problem=problem), candidates
+            elif wanted and not other:
+                found[vip.name] = claim.also(wanted), candidates
+            else:
+                new.append((vip, claim, candidates))
+        message = "vhid: all 255 of the segment are used or heard from others"
+        for vip, claim, candidates in new:
             vhid = vhids.allocate(vip.name, candidates.segments) if candidates.segments else None
-            message = "vhid: all 255 of the segment are used or heard from others"
-            lacking = candidates.segments and vhid is None
-            found[vip.name] = (
-                Claim(ips, vhid, Problem("NoVhidLeft", message) if lacking else None),
-                candidates,
-            )
+            lacking = Problem("NoVhidLeft", message) if candidates.segments and vhid is None else None
+            found[vip.name] = claim.also(vhid, lacking), candidates
         return found
 
     def _reserve(self, vip: VirtualIP, vhids: Vhids) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from carp_operator.plan.claims import inside
 from carp_operator.plan.status import condition
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def pool_status(pool: Pool, taken: Mapping[Address, str], now: float) -> dict[st
     status: dict[str, Any] = {"observedGeneration": pool.generation}
     used = {4: 0, 6: 0}
     for ip in taken:
-        used[ip.version] += any(r.version == ip.version and r.first <= int(ip) <= r.last for r in pool.ranges)
+        used[ip.version] += inside(pool, ip)
     for version in (4, 6):
         size = sum(
             r.last - r.first + 1 - _avoided(pool, r.first, r.last, version)

@@ -46,6 +46,8 @@ class Served:
     """A foreign speaker of the same vhid."""
     handover: Mapping[str, Any] | None
     """The last handover that was asked for, and what came of it."""
+    note: str = ""
+    """What a person should know of its addresses, although it is accepted."""
 
 
 def condition(
@@ -66,7 +68,7 @@ def condition(
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Who says that it is master: the newest first; ``rival`` a second one that counts."""
+    """Who says that it is master: on a Ready node, the newest; ``rival`` a second one that counts."""
 
     master: View | None
     rival: View | None
@@ -76,7 +78,8 @@ class Claims:
 def claims(views: Sequence[View], facts: Facts, now: float) -> Claims:
     """Judge the claims. Of two, the newer counts; the older one for STALE_CLAIM only as not yet heard of."""
     found = [v for v in views if v.state is not None and v.state.state == MASTER and v.node in facts.nodes]
-    found.sort(key=lambda v: (_since(v), v.node), reverse=True)
+    # A node that died as master goes on saying so, and its clock may have been ahead.
+    found.sort(key=lambda v: (facts.nodes[v.node].node.ready, _since(v), v.node), reverse=True)
     if len(found) < 2:
         return Claims(found[0] if found else None, None, None)
     rival = next((v for v in found[1:] if facts.nodes[v.node].node.ready), None)
@@ -109,8 +112,9 @@ def compose(
     interfaces = sorted({e["interface"]["name"] for e in served.entries.values()} - {""})
     if interfaces:
         status["interface"] = ",".join(interfaces)
-    if served.vip.spec is not None and served.vip.spec.pool:
-        status["pool"] = served.vip.spec.pool
+    pool = _pool(served)
+    if pool:
+        status["pool"] = pool
     before = old.get("master") or {}
     status["transitions"] = old.get("transitions", 0)
     if judged.master is not None and judged.master.state is not None:
@@ -129,6 +133,13 @@ def compose(
         status["handover"] = dict(served.handover)
     status["conditions"] = _conditions(served, facts, judged, now)
     return status, judged.wake_at
+
+
+def _pool(served: Served) -> str:
+    """Return the pool that the addresses come from: the planner keeps what that one gave."""
+    if served.problem is not None and served.entries:
+        return str(served.vip.status.get("pool", ""))
+    return served.vip.spec.pool if served.vip.spec is not None else ""
 
 
 def _node(
@@ -163,7 +174,8 @@ def _accepted(served: Served) -> tuple[str, str, str]:
     if served.problem is not None:
         return "False", served.problem.reason, served.problem.message
     members = served.membership.members
-    return "True", "Planned", f"{len(members)} member{'s'[: len(members) != 1]}: {', '.join(members)}"
+    text = f"{len(members)} member{'s'[: len(members) != 1]}: {', '.join(members)}"
+    return "True", "Planned", text + (f"; {served.note}" if served.note else "")
 
 
 def _advertised(served: Served, judged: Claims) -> tuple[str, str, str]:

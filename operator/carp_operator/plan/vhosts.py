@@ -117,8 +117,7 @@ def entries(
     """
     shared = common.shared()
     sources = {name: _sources(facts, name, places[name], common.addresses) for name in ranks}
-    out = [name for name in ranks if facts.nodes[name].out]
-    demote = set(out) if len(out) < len(ranks) else set()
+    demoted = demotions(facts, ranks)
     result = {}
     for rank, name in enumerate(ranks):
         sign, accept = contexts[name]
@@ -133,10 +132,9 @@ def entries(
             entry["accept"] = [{"addresses": list(c.addresses), "passwordRef": c.key} for c in accept]
         if rank == 0 and common.first_claimant:
             entry["firstClaimant"] = True
-        demotions = _demotions(facts, name) if name in demote else []
-        demotions += [dict(DEMOTION)] if name in moving else []
-        if demotions:
-            entry["demotions"] = demotions
+        for_now = demoted.get(name, []) + ([dict(DEMOTION)] if name in moving else [])
+        if for_now:
+            entry["demotions"] = for_now
         transport = _transport(common.spec, name, sources)
         if transport:
             entry["transport"] = transport
@@ -145,10 +143,15 @@ def entries(
     return result
 
 
-def _demotions(facts: Facts, name: str) -> list[dict[str, Any]]:
-    node = facts.nodes[name]
-    cordoned = [dict(CORDONED)] if node.node.unschedulable else []
-    return cordoned + ([dict(OUT_OF_SERVICE)] if node.maintained else [])
+def demotions(facts: Facts, names: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return how nodes are demoted that should not hold an address; nobody is where that is all of them."""
+    out = [facts.nodes[name] for name in names if facts.nodes[name].out]
+    if len(out) == len(names):
+        return {}
+    return {
+        node.name: [dict(CORDONED)] * node.node.unschedulable + [dict(OUT_OF_SERVICE)] * node.maintained
+        for node in out
+    }
 
 
 def _sources(facts: Facts, name: str, interface: str, addresses: Sequence[Vip]) -> tuple[str, ...]:
