@@ -251,7 +251,7 @@ class Lab:
     ) -> Daemon:
         """Return `carp daemon` on a node, not started; ``patch`` names a patch of driver.py.
 
-        ``files``: what its file and state folder are called, where the node's first carpd has the node's name.
+        ``files``: what its file and state folder are called; those of a node's first carpd have its name.
         """
         own = files or name
         self.configure(own, *vhosts)
