@@ -15,7 +15,7 @@ from carp.core import events as ev
 from carp.state import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from carp.core.config import VhostConfig
     from carp.engine import Engine
@@ -39,14 +39,33 @@ class Outcome:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Settings that are wanted and cannot be had, and why."""
+
+    config: VhostConfig
+    problem: str
+
+
 class Changes:
     """The wanted sets of all sources, and the steps still under way."""
 
-    def __init__(self, engine: Engine, memory: Callable[[VhostConfig], Memory | None]) -> None:
-        """``memory`` opens the runtime state of a new vhost."""
+    def __init__(
+        self,
+        engine: Engine,
+        memory: Callable[[VhostConfig], Memory | None],
+        settle: Callable[[str], None] | None = None,
+    ) -> None:
+        """``memory`` opens the runtime state of a new vhost.
+
+        ``settle`` is called for one that is to go and stopped long ago, and has to call `stopped`.
+        """
         self._engine = engine
         self._memory = memory
+        self._settle = self.stopped if settle is None else settle
         self._owners: dict[str, str] = {}
+        self._refused: dict[str, dict[str, _Refusal]] = {}
+        """By source and name: what waits until nothing is in its way any more."""
         self._leaving: dict[str, VhostConfig | None] = {}
         """Vhosts that are being handed over, and what comes in their place."""
         self._left = asyncio.Event()
@@ -55,24 +74,36 @@ class Changes:
         """Return the source that a vhost belongs to."""
         return self._owners.get(name, "")
 
+    def leaving(self, name: str) -> bool:
+        """Whether a vhost is being handed over for good: nothing may let it take part again."""
+        return name in self._leaving
+
+    def refused(self, source: str) -> set[str]:
+        """Return the names whose settings are wanted and not in force."""
+        return set(self._refused.get(source, ()))
+
+    def problems(self) -> list[str]:
+        """Return why settings that are wanted are not in force."""
+        return [
+            f"{name}: {each.problem}" for refused in self._refused.values() for name, each in refused.items()
+        ]
+
     async def apply(
         self, source: str, configs: Sequence[VhostConfig], *, keep: Iterable[str] = ()
     ) -> list[Outcome]:
         """Make ``configs`` the whole wanted set of a source; vhosts named in ``keep`` stay as they are.
 
         The same set again changes nothing and sends nothing. The election gets its turn between vhosts.
+        What is refused waits for `retry`.
         """
         outcomes = []
         wanted = set(keep)
+        before = self._refused.get(source, {})
+        self._refused[source] = {name: before[name] for name in wanted if name in before}
         for config in configs:
             await breathe()
-            problem = self._clash(source, config)
-            if problem:
-                outcomes.append(Outcome(config.name, "refused", problem))
-                wanted.add(config.name)
-            else:
-                wanted.add(config.name)
-                outcomes.append(self._try(source, config))
+            wanted.add(config.name)
+            outcomes.append(self._try(source, config))
         for name in [n for n, owner in self._owners.items() if owner == source and n not in wanted]:
             await breathe()
             self._remove(name)
@@ -81,32 +112,75 @@ class Changes:
             self._engine.plan_settle()
         return outcomes
 
+    async def retry(self) -> list[tuple[str, Outcome]]:
+        """Try again what was refused, and return what can be taken now, with its source.
+
+        To be called when something may have gone that was in the way; not beside `apply`.
+        """
+        taken = []
+        for source, refused in list(self._refused.items()):
+            for refusal in list(refused.values()):
+                await breathe()
+                outcome = self._try(source, refusal.config)
+                if not outcome.problem:
+                    taken.append((source, outcome))
+        if any(outcome.result == "added" for _, outcome in taken):
+            self._engine.plan_settle()
+        return taken
+
     def _clash(self, source: str, config: VhostConfig) -> str:
         """Return why a vhost cannot be taken beside those of other sources."""
         owner = self._owners.get(config.name, source)
         if owner != source:
             return f"name: {config.name!r} belongs to the {owner}"
-        own = {vip.ip for vip in config.addresses}
-        for slot in self._engine.slots.values():
-            other = slot.config
-            if other.name == config.name or self._owners.get(other.name) == source:
-                continue
-            if other.vhid == config.vhid and other.interface == config.interface:
-                return f"vhid: {config.vhid} on {config.interface} belongs to vhost {other.name!r}"
-            for vip in other.addresses:
-                if vip.ip in own:
-                    return f"addresses: {vip.ip} belongs to vhost {other.name!r}"
+        slot = self._engine.slots.get(config.name)
+        if slot is None or slot.config != config:
+            rival = self._rival(source, config)
+            if rival:
+                return rival
         # A vhost that does not run yet waits for such an address, with the reason.
+        own = {vip.ip for vip in config.addresses}
         taken = [ip for ip in own if ip not in self._engine.links.own and self._engine.links.elsewhere(ip)]
-        if taken and config.name in self._engine.slots:
+        if taken and slot is not None:
             return f"addresses: another carp process on this host has {min(taken, key=str)}"
         return ""
 
+    def _rival(self, source: str, config: VhostConfig) -> str:
+        """Return what of a vhost belongs to one of another source, or to one that still has to let it go."""
+        own = {vip.ip for vip in config.addresses}
+        for other in self._rivals(source, config.name):
+            shown = f"{other.name!r}{', which is handing over' if other.name in self._leaving else ''}"
+            if other.vhid == config.vhid and other.interface == config.interface:
+                return f"vhid: {config.vhid} on {config.interface} belongs to vhost {shown}"
+            for vip in other.addresses:
+                if vip.ip in own:
+                    return f"addresses: {vip.ip} belongs to vhost {shown}"
+        return ""
+
+    def _rivals(self, source: str, name: str) -> Iterator[VhostConfig]:
+        """Yield the settings, in force or about to be, that another source's vhost must not touch."""
+        for slot in self._engine.slots.values():
+            other = slot.config
+            if other.name == name or self._owners.get(other.name) == source:
+                continue
+            yield other
+            successor = self._leaving.get(other.name)
+            if successor is not None:
+                yield successor
+
     def _try(self, source: str, config: VhostConfig) -> Outcome:
-        try:
-            return Outcome(config.name, self._put(source, config))
-        except BusyError as error:
-            return Outcome(config.name, "refused", str(error))
+        problem, result = self._clash(source, config), "refused"
+        if not problem:
+            try:
+                result = self._put(source, config)
+            except BusyError as error:
+                problem = str(error)
+        refused = self._refused.setdefault(source, {})
+        if problem:
+            refused[config.name] = _Refusal(config, problem)
+        else:
+            refused.pop(config.name, None)
+        return Outcome(config.name, result, problem)
 
     def _put(self, source: str, config: VhostConfig) -> str:
         slot = self._engine.slots.get(config.name)
@@ -140,7 +214,12 @@ class Changes:
         name = slot.config.name
         started = name in self._leaving
         self._leaving[name] = successor
-        if not started:
+        if started:
+            return
+        if slot.member.vhost.stopped:
+            # Its checks have withdrawn it: it says that it has stopped only once, and did.
+            asyncio.get_running_loop().call_soon(self._settle, name)
+        else:
             self._engine.handle(slot, ev.Stop(release=True))
 
     def stopped(self, name: str) -> None:
@@ -177,9 +256,10 @@ class Changes:
         try:
             new = self._engine.add(successor, self._memory(successor))
         except BusyError as error:
-            # Whoever locked it in this moment has it now; the next set that is given tries again.
+            # Whoever locked it in this moment has it now.
             log.error("%s", error)  # noqa: TRY400 (not a bug)
-            del self._owners[successor.name]
+            source = self._owners.pop(successor.name)
+            self._refused.setdefault(source, {})[successor.name] = _Refusal(successor, str(error))
             return
         # What demotes this node demotes it under any vhid.
         new.member.vhost.demotions.update(old.member.vhost.demotions)

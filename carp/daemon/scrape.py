@@ -163,7 +163,8 @@ class Server:
             busy, began = 0.0, loop.time()
             slices = []
             for text in self._render():
-                slices.append(text.encode())
+                # No text that somebody could bring in may end all scrapes.
+                slices.append(text.encode(errors="replace"))
                 busy += loop.time() - began
                 await asyncio.sleep(0)
                 began = loop.time()

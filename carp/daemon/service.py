@@ -11,29 +11,30 @@ from typing import TYPE_CHECKING, Any, Final
 from carp import __version__
 from carp.changes import Changes, breathe
 from carp.core import events as ev
-from carp.core.errors import ConfigError, ConfigErrors
-from carp.core.schema import parse_vhost
+from carp.core.errors import ConfigErrors
 from carp.core.transitions import State
 from carp.daemon import scrape
 from carp.daemon.care import Care
-from carp.daemon.configfile import claims, folder, load
+from carp.daemon.configfile import folder, load
 from carp.daemon.control import Control, RequestError
 from carp.daemon.foreign import Foreign
 from carp.daemon.metrics import Metrics, NodeView, VipView
 from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
 from carp.daemon.operations import MAINTENANCE, Operations
-from carp.daemon.store import Settings, Store
+from carp.daemon.status import memory_problems, some
+from carp.daemon.store import Keeper, Settings, Store, check_count, read_set
 from carp.daemon.watchfile import Watch
 from carp.report import Reporter
 from carp.run import Process, RunOptions, require_capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from carp.changes import Outcome
     from carp.core.config import VhostConfig
     from carp.core.errors import DropReason
     from carp.core.vhost import Vhost
+    from carp.daemon.store import Told
     from carp.rawsock import Packet
 
 log: Final = logging.getLogger("carp.daemon")
@@ -42,6 +43,8 @@ SOCKET: Final = "socket"
 MAINTENANCE_DEMOTION: Final = 240
 RELEASE: Final = 8.0
 """s that a handover may take before everything is deleted; whoever asked for that waits longer."""
+MAX_PROBLEMS: Final = 64
+"""Problems told; hundreds of vhosts on a full disk have one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +58,17 @@ class DaemonOptions:
     socket_gid: int | None = None
     metrics: str = ""
     release: bool = False
+    keep: Callable[[list[VhostConfig]], None] | None = None
+    """Told of each set of the file's that is in force: what a start after a crash begins with."""
+    again: bool = False
+    """Started after a crash: the file may have changed since it was read last."""
 
 
 def serve(configs: list[VhostConfig], options: DaemonOptions) -> int:
-    """Run carpd until it is told to stop. Raises NoPrivilegeError and BusyError, and OSError."""
+    """Run carpd until it is told to stop. Raises NoPrivilegeError, ConfigErrors, BusyError and OSError."""
     require_capabilities()
+    check_count(configs)
     return asyncio.run(Service(options, configs).main())
-
-
-def _problems(items: list[Any], broken: set[str], errors: list[ConfigError]) -> dict[str, str]:
-    """Return by name what is wrong with the vhosts that have a name and no sound settings."""
-    found = {}
-    for index, item in enumerate(items):
-        path = f"vhosts[{index}]"
-        wrong = "; ".join(str(e).removeprefix(f"{path}.") for e in errors if e.field.startswith(path))
-        name = item.get("name") if isinstance(item, dict) else None
-        if wrong and isinstance(name, str) and name in broken:
-            found[name] = wrong
-    return found
 
 
 class _Watcher(Reporter):
@@ -117,12 +113,14 @@ class Service(Process):
         self._daemon = options
         self._configs = configs
         self._store = Store(options.state_dir)
-        self._settings = Settings()
-        self._persisted = True
+        self._keeper = Keeper(self._store, self._disk_changed)
+        self._unstored: dict[str, dict[str, Any]] = {}
+        """Settings that were refused to vhosts that run, by name; what is stored is what is in force."""
         self._demoted: dict[str, set[str]] = {}
         """By vhost: the reasons that its settings demote it for."""
         self._file_problem = ""
-        self._refused: dict[str, list[str]] = {}
+        self._unread: list[str] = []
+        """What is wrong with stored settings."""
         self._applying = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._scrape: scrape.Server | None = None
@@ -130,20 +128,23 @@ class Service(Process):
 
     async def begin(self) -> None:
         """Start with the file's vhosts and those that were accepted over the socket before."""
-        self.changes = Changes(self.engine, self.memory)
-        self.care = Care(self.engine)
+        self.changes = Changes(self.engine, self.memory, self._settled)
+        self.care = Care(self.engine, self.changes.leaving)
         self._operations = Operations(self)
         self.engine.links.on_change = self._operations.host_changed
         async with self._applying:
-            stored: Settings | None = await asyncio.to_thread(self._store.load)
-            self._settings = Settings() if stored is None else stored
-            if self._store.problem:
-                log.warning("state: %s", self._store.problem)
+            await self._keeper.load()
+            stored = self._keeper.settings
+            told = await read_set(stored.vhosts)
+            self._unread = [f"stored settings: {error}" for error in told.errors]
+            for problem in self._unread:
+                log.error("%s", problem)
+            # What was in force keeps name, vhid and addresses: a restart is no reason for another owner.
+            out = set(stored.refused)
+            await self._bring(SOCKET, [config for config in told.configs if config.name not in out])
             await self._bring(FILE, self._configs)
-            configs, _, errors = await self._parse(self._settings.vhosts)
-            for error in errors:
-                log.error("stored settings: %s", error)
-            await self._bring(SOCKET, configs)
+            if out:
+                await self._bring(SOCKET, told.configs)
             self._align()
         await self._open()
 
@@ -158,6 +159,8 @@ class Service(Process):
             log.error("no control socket at %s: %s", daemon.socket, error.strerror)  # noqa: TRY400 (not a bug)
         if daemon.config:
             self._watch = Watch([daemon.config, str(folder(daemon.config))], self.reload)
+            if daemon.again:
+                self.reload()
         if daemon.metrics:
             try:
                 self._scrape = await scrape.serve(daemon.metrics, self.metrics_text)
@@ -182,7 +185,10 @@ class Service(Process):
 
     def reload(self) -> None:
         """Read the file again, soon."""
-        task = asyncio.get_running_loop().create_task(self.read_file())
+        self._soon(self.read_file())
+
+    def _soon(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -193,6 +199,7 @@ class Service(Process):
         async with self._applying:
             try:
                 configs, notes = await asyncio.to_thread(load, self._daemon.config, named=True)
+                check_count(configs)
             except ConfigErrors as errors:
                 self._file_problem = str(errors)
                 for error in errors.errors:
@@ -204,6 +211,9 @@ class Service(Process):
                 log.warning("%s", note)
             self._notifier.reloading()
             await self._bring(FILE, configs)
+            if self._daemon.keep is not None:
+                self._daemon.keep(configs)
+            await self._take_freed()
             self._align()
             self._ready()
             return ""
@@ -213,126 +223,101 @@ class Service(Process):
     ) -> list[Outcome]:
         """Make these the vhosts of a source, and say what became of each."""
         outcomes = await self.changes.apply(source, configs, keep=keep)
-        self._refused[source] = [f"{o.name}: {o.problem}" for o in outcomes if o.problem]
-        for outcome in outcomes:
+        await self._log(outcomes)
+        return outcomes
+
+    async def _log(self, outcomes: list[Outcome]) -> None:
+        for count, outcome in enumerate(outcomes, 1):
+            if count % 50 == 0:
+                await breathe()
             fields = {"fields": {"vhost": outcome.name, "event": outcome.result}}
             if outcome.problem:
                 log.error("%s: %s", outcome.result, outcome.problem, extra=fields)
             elif outcome.result != "unchanged":
                 log.info("%s", outcome.result, extra=fields)
-        return outcomes
 
-    async def _parse(
-        self, items: tuple[dict[str, Any], ...] | list[Any]
-    ) -> tuple[list[VhostConfig], list[dict[str, Any]], list[ConfigError]]:
-        """Return the sound vhosts, the items that they stand in, and what is wrong with the others."""
-        configs: list[VhostConfig] = []
-        good: list[dict[str, Any]] = []
-        errors: list[ConfigError] = []
-        seen: dict[tuple[object, object], str] = {}
-        for index, item in enumerate(items):
-            await breathe()
-            path = f"vhosts[{index}]"
-            try:
-                config = parse_vhost(item, path=path)
-            except ConfigErrors as found:
-                errors += found.errors
-                continue
-            taken = [(field, value, seen.get((scope, value))) for field, value, scope in claims(config)]
-            clashes = [
-                ConfigError(f"{path}.{field}", value, f"is already used by vhost {other}")
-                for field, value, other in taken
-                if other is not None
-            ]
-            if clashes:
-                errors += clashes
-                continue
-            seen.update({(scope, value): config.name for _, value, scope in claims(config)})
-            configs.append(config)
-            good.append(item)
-        return configs, good, errors
+    async def _take_freed(self) -> None:
+        """Take what was refused and has nothing in its way any more."""
+        taken = await self.changes.retry()
+        await self._log([outcome for _, outcome in taken])
+        names = [outcome.name for source, outcome in taken if source == SOCKET]
+        if names:
+            fresh = {name: self._unstored.pop(name) for name in names if name in self._unstored}
+            settings = self._keeper.settings
+            await self._store_set(settings, [fresh.get(item["name"], item) for item in settings.vhosts])
 
-    async def take_settings(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take a whole wanted set from the socket. Raises RequestError for what is no such set."""
-        uid, generation, cluster = (request.get(key) for key in ("uid", "generation", "cluster"))
-        if not isinstance(request.get("vhosts"), list):
-            msg = "vhosts: a list is required"
-            raise RequestError(msg)
-        if not (isinstance(uid, str) and isinstance(generation, int) and isinstance(cluster, str)):
-            msg = "uid, generation and cluster: which object these settings come from is required"
-            raise RequestError(msg)
-        restored, forget = (request.get(key) is True for key in ("restored", "forget"))
-        if forget and request["vhosts"]:
-            msg = "forget: goes with an empty list of vhosts"
-            raise RequestError(msg)
+    async def _free(self) -> None:
         async with self._applying:
-            told = Settings((), uid, generation, cluster)
-            return await self._take(request["vhosts"], told, restored=restored, forget=forget)
+            await self._take_freed()
+            self._align()
 
-    async def _take(
+    async def _store_set(self, told: Settings, items: list[dict[str, Any]]) -> None:
+        """Store a set as it is in force."""
+        out = tuple(item["name"] for item in items if self.changes.owner(item["name"]) != SOCKET)
+        await self._keeper.keep(replace(told, vhosts=tuple(items), refused=out))
+
+    async def take_settings(
         self, items: list[Any], told: Settings, *, restored: bool, forget: bool
     ) -> dict[str, Any]:
-        """Apply; what is wrong with one vhost keeps only that one as it was.
+        """Take a whole wanted set from the socket; what is wrong with one vhost keeps only that as it was.
 
         ``restored`` vouches that an older generation is the newest there is: the cluster's store went back.
+        Raises RequestError.
         """
-        held = self._settings
-        if told.cluster != held.cluster:
-            held = Settings(maintenance=held.maintenance)
-        if told.uid == held.uid and told.generation < held.generation and not restored:
-            msg = f"generation: {told.generation} is older than {held.generation} of the same object"
-            raise RequestError(msg)
-        configs, accepted, errors = await self._parse(items)
-        named = {
-            item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)
-        }
-        broken = named - {config.name for config in configs}
-        kept = [item for item in held.vhosts if item["name"] in broken]
-        outcomes = await self._bring(SOCKET, configs, keep=[item["name"] for item in kept])
-        problems = _problems(items, broken, errors) | {o.name: o.problem for o in outcomes if o.problem}
-        if forget:
-            await self._forget(told)
-        else:
-            await self._persist(replace(told, vhosts=(*accepted, *kept), maintenance=held.maintenance))
-        self._align()
-        return {
-            "outcomes": [{"name": o.name, "result": o.result, "problem": o.problem} for o in outcomes],
-            "errors": [str(error) for error in errors],
-            "kept": problems,
-            "persisted": self._persisted,
-            "problem": self._store.problem,
-            "uid": told.uid,
-            "generation": told.generation if self._persisted else None,
-            "cluster": told.cluster,
-        }
+        async with self._applying:
+            held = self._keeper.settings
+            if told.cluster != held.cluster:
+                held = Settings(maintenance=held.maintenance)
+            if told.uid == held.uid and told.generation < held.generation and not restored:
+                msg = f"generation: {told.generation} is older than {held.generation} of the same object"
+                raise RequestError(msg)
+            given = await read_set(items, held.vhosts)
+            outcomes = await self._bring(SOCKET, given.configs, keep=[item["name"] for item in given.kept])
+            self._unread = []
+            if forget:
+                await self._forget(told)
+            else:
+                in_force = self._in_force(given)
+                await self._store_set(replace(told, maintenance=held.maintenance), [*in_force, *given.kept])
+            await self._take_freed()
+            self._align()
+            return {
+                "outcomes": [{"name": o.name, "result": o.result, "problem": o.problem} for o in outcomes],
+                "errors": given.errors,
+                "kept": given.problems | {o.name: o.problem for o in outcomes if o.problem},
+                "persisted": self._keeper.persisted,
+                "problem": self._keeper.problem,
+                "uid": told.uid,
+                "generation": told.generation if self._keeper.persisted else None,
+                "cluster": told.cluster,
+            }
+
+    def _in_force(self, given: Told) -> list[dict[str, Any]]:
+        """Return the items to store: of a vhost that was refused and goes on, what it goes on with."""
+        before = {item["name"]: item for item in self._keeper.settings.vhosts}
+        running = {n for n in self.changes.refused(SOCKET) if self.changes.owner(n) == SOCKET and n in before}
+        fresh = self._unstored | given.items
+        self._unstored = {name: fresh[name] for name in running if name in fresh}
+        return [before[name] if name in running else item for name, item in given.items.items()]
 
     async def _forget(self, told: Settings) -> None:
         """Leave nothing on disk, as soon as nothing is held: the node is to take part no more."""
-        self._settings, self._persisted = told, False
         if await self.changes.quiet(RELEASE):
-            self._persisted = await asyncio.to_thread(self._store.forget)
+            await asyncio.to_thread(self.engine.scribe.flush)  # or a late write would leave its file
+            await self._keeper.forget(told)
         else:
-            self._store.problem = "forget: addresses are still being handed over"
-
-    async def _persist(self, wanted: Settings) -> None:
-        """Write settings in a thread: a slow disk must not stop the election."""
-        if wanted == self._settings and self._persisted:
-            return
-        self._settings = wanted
-        self._persisted = await asyncio.to_thread(self._store.save, wanted)
-        if not self._persisted:
-            log.error("settings not stored: %s; going on in memory", self._store.problem)
+            self._keeper.put_off(told, "forget: addresses are still being handed over")
 
     async def set_maintenance(self, *, on: bool) -> bool:
         """Stand back from all addresses, or no more; whether that will survive a restart."""
         async with self._applying:
-            await self._persist(replace(self._settings, maintenance=on))
+            await self._keeper.keep(replace(self._keeper.settings, maintenance=on))
             self._align()
-            return self._persisted
+            return self._keeper.persisted
 
     def _align(self) -> None:
         """Bring demotions and health checks in line with the vhosts that there are now."""
-        amount = MAINTENANCE_DEMOTION if self._settings.maintenance else 0
+        amount = MAINTENANCE_DEMOTION if self._keeper.settings.maintenance else 0
         was, self._demoted = self._demoted, {}
         for slot in self.engine.slots.values():
             name, standing = slot.config.name, slot.config.demotions
@@ -348,17 +333,26 @@ class Service(Process):
 
     def about(self) -> dict[str, Any]:
         """Return what there is to say about the daemon itself."""
-        refused = [problem for problems in self._refused.values() for problem in problems]
+        settings = self._keeper.settings
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "uid": self._settings.uid,
-            "generation": self._settings.generation,
-            "cluster": self._settings.cluster,
-            "persisted": self._persisted,
-            "maintenance": self._settings.maintenance,
-            "problems": [p for p in (self._store.problem, self._file_problem, *refused) if p],
+            "uid": settings.uid,
+            "generation": settings.generation,
+            "cluster": settings.cluster,
+            "persisted": self._keeper.persisted,
+            "maintenance": settings.maintenance,
+            "problems": some(self._problems(), MAX_PROBLEMS),
         }
+
+    def _problems(self) -> list[str]:
+        disk = self._keeper.problems(asyncio.get_running_loop().time())
+        file = [self._file_problem] if self._file_problem else []
+        memories = memory_problems(self.engine.slots.values())
+        return [*disk, *file, *self._unread, *self.changes.problems(), *memories]
+
+    def _disk_changed(self) -> None:
+        self._operations.daemon_changed()
 
     def _summary(self) -> str:
         states = [slot.member.vhost.state for slot in self.engine.slots.values()]
@@ -384,6 +378,8 @@ class Service(Process):
         # Watchers may have been told of the end already, while the vhost was still there.
         self._operations.noticed(name)
         self._align()
+        if self.changes.problems():
+            self._soon(self._free())
 
     def metrics_text(self) -> Iterator[str]:
         """Yield the metrics in Prometheus' text format, piece by piece."""
@@ -397,4 +393,4 @@ class Service(Process):
         ]
         drops = {segment.name: segment.drops for segment in self.engine.segments()}
         stale = bool(self._file_problem)
-        return self.metrics.render(NodeView(vips, drops, stale, self._persisted))
+        return self.metrics.render(NodeView(vips, drops, stale, self._keeper.persisted))

@@ -26,6 +26,23 @@ def stamp(then: float, now: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
 
 
+def some(lines: Sequence[str], most: int, count: int | None = None, *, where: str = "") -> list[str]:
+    """Return at most ``most`` lines; the last then says how many of ``count``, or of them, are left out."""
+    count = len(lines) if count is None else count
+    return list(lines) if count <= most else [*lines[: most - 1], f"{where}and {count - most + 1} more"]
+
+
+def memory_problems(slots: Iterable[Slot]) -> list[str]:
+    """Return which vhosts a restart could not resume, and why."""
+    found = []
+    for slot in slots:
+        if slot.memory is None:
+            found.append(f"{slot.config.name}: no runtime state: a restart will not resume")
+        elif slot.unwritten:
+            found.append(f"{slot.config.name}: cannot store the runtime state: {slot.unwritten}")
+    return found
+
+
 def vhost_status(slot: Slot, source: str, now: float, checks: Sequence[CheckStatus] = ()) -> dict[str, Any]:
     """Return what there is to say about one vhost."""
     snapshot = slot.member.vhost.snapshot()

@@ -1,4 +1,4 @@
-"""The last accepted settings, on disk: what a rebooted node starts from when nobody can be asked.
+"""The last accepted settings: read as vhosts, and on disk, for a node that reboots and has nobody to ask.
 
 One file, mode 0600, keys included; written whole, synced and renamed; checksummed. Whatever is wrong with
 the disk costs the memory, never a running vhost (design.md section 2).
@@ -6,20 +6,43 @@ the disk costs the memory, never a running vhost (design.md section 2).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from carp.changes import breathe
+from carp.core.errors import ConfigError, ConfigErrors
+from carp.core.schema import parse_vhost
+from carp.daemon.configfile import claims
+from carp.daemon.status import some, stamp
 from carp.state import BusyError
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from carp.core.config import VhostConfig
+
+log: Final = logging.getLogger("carp.daemon")
 _VERSION: Final = 1
 FILE: Final = "_settings.json"
 LOCK: Final = "_carpd.lock"
+MAX_VHOSTS: Final = 510
+"""Vhosts of one source (design.md section 3)."""
+MAX_VALUES: Final = 1000
+"""Values in one vhost, 64 characters counting as one: a vhost is read in one go, some 30 µs a mistake."""
+MAX_ERRORS: Final = 16
+"""Mistakes told of one vhost."""
+_MAX_LINE: Final = 300
+"""Characters of one told mistake."""
+SLOW: Final = 1.0
+"""s from which a write that is under way is a problem to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +50,8 @@ class Settings:
     """What a node was told last.
 
     ``vhosts`` are mappings of the schema; ``uid`` and ``generation`` name the object they came from,
-    ``cluster`` the cluster it lives in; ``maintenance`` whether the node stands back.
+    ``cluster`` the cluster it lives in; ``maintenance`` whether the node stands back. ``refused`` names the
+    vhosts that were not in force, since another source or process had what they need.
     """
 
     vhosts: tuple[dict[str, Any], ...] = ()
@@ -35,6 +59,7 @@ class Settings:
     generation: int = 0
     cluster: str = ""
     maintenance: bool = False
+    refused: tuple[str, ...] = ()
 
 
 class Store:
@@ -45,6 +70,7 @@ class Store:
         self._folder = Path(folder)
         self.problem = ""
         self._forgotten = False
+        self._damaged = False
         self._lock = -1
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,26 +86,31 @@ class Store:
     def load(self) -> Settings | None:
         """Return the stored settings; None where there are none, with `problem` saying what is damaged."""
         path = self._folder / FILE
+        self._damaged = False
         try:
             outer = json.loads(path.read_bytes())
             payload = outer["payload"]
             if outer["version"] != _VERSION:
-                self.problem = f"{path}: version {outer['version']} is not {_VERSION}"
+                self._damaged, self.problem = True, f"{path}: version {outer['version']} is not {_VERSION}"
                 return None
             if hashlib.sha256(payload.encode()).hexdigest() != outer["checksum"]:
-                self.problem = f"{path}: the checksum is wrong; starting without it"
+                self._damaged, self.problem = True, f"{path}: the checksum is wrong; starting without it"
                 return None
-            return Settings(**{**json.loads(payload), "vhosts": tuple(json.loads(payload)["vhosts"])})
+            content = json.loads(payload)
+            lists = {key: tuple(content[key]) for key in ("vhosts", "refused") if key in content}
+            return Settings(**(content | lists))
         except FileNotFoundError:
             return None
         except OSError as error:
             self.problem = f"{path}: {error.strerror}"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self.problem = f"{path}: damaged; starting without it"
+            self._damaged, self.problem = True, f"{path}: damaged; starting without it"
         return None
 
     def save(self, settings: Settings) -> bool:
         """Write the settings so that they survive a power cut; whether that worked (else see `problem`)."""
+        # An earlier version can read what names none that are refused.
+        refused = {"refused": list(settings.refused)} if settings.refused else {}
         payload = json.dumps(
             {
                 "vhosts": list(settings.vhosts),
@@ -87,6 +118,7 @@ class Store:
                 "generation": settings.generation,
                 "cluster": settings.cluster,
                 "maintenance": settings.maintenance,
+                **refused,
             }
         )
         checksum = hashlib.sha256(payload.encode()).hexdigest()
@@ -99,6 +131,7 @@ class Store:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            self._put_aside(path)
             temporary.rename(path)
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -111,6 +144,14 @@ class Store:
         self._forgotten, self.problem = False, ""
         return True
 
+    def _put_aside(self, path: Path) -> None:
+        """Keep what could not be read: a later version, or a person, may make something of it."""
+        if self._damaged:
+            with contextlib.suppress(FileNotFoundError):
+                path.chmod(0o600)
+                path.replace(path.with_suffix(".bad"))
+            self._damaged = False
+
     def forget(self) -> bool:
         """Delete what a start would go on from; whether that worked (else see `problem`).
 
@@ -119,7 +160,7 @@ class Store:
         """
         settings = self._folder / FILE
         try:
-            for path in (settings, settings.with_suffix(".new")):
+            for path in (settings, settings.with_suffix(".new"), settings.with_suffix(".bad")):
                 path.unlink(missing_ok=True)
             for lock in self._folder.glob("*.lock"):
                 _forget_vhost(lock)
@@ -150,3 +191,204 @@ def _forget_vhost(lock: Path) -> None:
         return
     finally:
         os.close(descriptor)
+
+
+class Keeper:
+    """The settings in force, and whether the disk has them; written in a thread, for a disk can be slow."""
+
+    def __init__(self, store: Store, on_change: Callable[[], None]) -> None:
+        """``on_change`` is called when there is something new to say of the disk."""
+        self.settings = Settings()
+        self.persisted = True
+        self._store = store
+        self._on_change = on_change
+        self._since: float | None = None
+
+    async def load(self) -> None:
+        """Take over what is stored."""
+        stored = await asyncio.to_thread(self._store.load)
+        if stored is not None:
+            self.settings = stored
+        if self.problem:
+            log.warning("state: %s", self.problem)
+
+    async def keep(self, wanted: Settings) -> None:
+        """Store these settings, which are in force from now on, whether that works or not."""
+        if wanted == self.settings and self.persisted:
+            return
+        self.settings = wanted
+        await self._written(asyncio.to_thread(self._store.save, wanted))
+        if not self.persisted:
+            log.error("settings not stored: %s; going on in memory", self.problem)
+
+    async def forget(self, told: Settings) -> None:
+        """Leave nothing on disk; ``told`` is in force."""
+        self.settings = told
+        await self._written(asyncio.to_thread(self._store.forget))
+
+    def put_off(self, told: Settings, problem: str) -> None:
+        """Take note of settings in force that cannot be stored now."""
+        self.settings, self.persisted, self._store.problem = told, False, problem
+        self._on_change()
+
+    async def _written(self, writing: Awaitable[bool]) -> None:
+        """Wait for the disk; until then nothing may be said to be on it."""
+        loop = asyncio.get_running_loop()
+        self.persisted, self._since = False, loop.time()
+        slow = loop.call_later(SLOW, self._on_change)
+        try:
+            self.persisted = await writing
+        finally:
+            self._since = None
+            slow.cancel()
+            self._on_change()
+
+    @property
+    def problem(self) -> str:
+        """Why the disk cannot be trusted or written; empty where it can."""
+        return self._store.problem
+
+    def problems(self, now: float) -> list[str]:
+        """Return what there is to say of the disk at ``now``, of the loop's clock."""
+        found = [self.problem] if self.problem else []
+        if self._since is not None and now - self._since >= SLOW:
+            found.append(f"settings: being written since {stamp(self._since, now)}")
+        return found
+
+
+# --- reading a set -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Told:
+    """A set of vhosts as it was given: what is sound in it, and what is wrong with the rest."""
+
+    configs: list[VhostConfig] = field(default_factory=list)
+    items: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the sound ones were read from, by name."""
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    """Items of the set before that stay, since new ones of their names are wrong."""
+    errors: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    """By name, why a vhost is not among the sound."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """One item of a set: sound, or what is wrong with it."""
+
+    path: str
+    given: Any
+    config: VhostConfig | None = None
+    wrong: list[ConfigError] = field(default_factory=list)
+
+    @property
+    def name(self) -> str | None:
+        """What it calls itself."""
+        name = self.given.get("name") if isinstance(self.given, dict) else None
+        return name if isinstance(name, str) else None
+
+    @property
+    def errors(self) -> list[str]:
+        """What is wrong, in lines of bounded number and length."""
+        lines = [_printable(str(error)) for error in self.wrong[:MAX_ERRORS]]
+        return some(lines, MAX_ERRORS, len(self.wrong), where=f"{self.path}: ")
+
+
+def check_count(vhosts: Sequence[Any]) -> None:
+    """Raise ConfigErrors for more vhosts than a node can hold."""
+    if len(vhosts) > MAX_VHOSTS:
+        raise ConfigErrors([ConfigError("vhosts", len(vhosts), f"are more than {MAX_VHOSTS} of one source")])
+
+
+async def read_set(items: Sequence[Any], held: Iterable[dict[str, Any]] = ()) -> Told:
+    """Read a whole set; ``held`` are the items of the set before. The election gets its turn between items.
+
+    An item that is wrong by itself, or clashes with one before it or with one that stays, is an error. What
+    was held of its name stays: nobody else may have its vhid and addresses meanwhile.
+    """
+    found = [await _read(f"vhosts[{index}]", item) for index, item in enumerate(items)]
+    before = {item["name"]: item for item in held}
+    kept: dict[str, VhostConfig | None] = {}
+    while True:
+        sound = await _exclusive(found, kept)
+        broken = {each.name for each in found if each.name is not None} - {each.name for each in sound}
+        more = [name for name in before if name in broken and name not in kept]
+        if not more:
+            break
+        kept |= {name: (await _read("", before[name])).config for name in more}
+    told = Told(kept=[before[name] for name in kept])
+    for each in sound:
+        assert each.config is not None  # noqa: S101 (what makes it sound)
+        told.configs.append(each.config)
+        told.items[each.config.name] = each.given
+    for each in found:
+        if each.wrong:
+            await breathe()
+            told.errors += each.errors
+            if each.name is not None and each.name in broken:
+                lines = [line.removeprefix(f"{each.path}.") for line in each.errors]
+                told.problems[_printable(each.name)] = "; ".join(some(lines, 4, len(each.wrong)))
+    told.errors = some(told.errors, MAX_VHOSTS, where="vhosts: ")
+    return told
+
+
+async def _read(path: str, given: Any) -> _Item:
+    await breathe()
+    item = _Item(path, given)
+    if not _is_bounded(given):
+        item.wrong = [ConfigError(path, None, f"has more than {MAX_VALUES} values, or very long ones")]
+        return item
+    try:
+        item.config = parse_vhost(given, path=path)
+    except ConfigErrors as found:
+        item.wrong = found.errors
+    return item
+
+
+async def _exclusive(found: Sequence[_Item], kept: dict[str, VhostConfig | None]) -> list[_Item]:
+    """Return the items that are sound beside those before them and those kept; note clashes in the others."""
+    sound = []
+    seen = {
+        (scope, value): config.name
+        for config in kept.values()
+        if config is not None
+        for _, value, scope in claims(config)
+    }
+    for item in found:
+        config = item.config
+        if config is None or config.name in kept:
+            continue
+        await breathe()
+        taken = [(field, value, seen.get((scope, value))) for field, value, scope in claims(config)]
+        item.wrong = [
+            ConfigError(f"{item.path}.{field}", value, f"is already used by vhost {other}")
+            for field, value, other in taken
+            if other is not None
+        ]
+        if not item.wrong:
+            sound.append(item)
+            seen.update({(scope, value): config.name for _, value, scope in claims(config)})
+    return sound
+
+
+def _is_bounded(given: Any) -> bool:
+    """Whether an item is no larger than a vhost can be."""
+    left, open_ = MAX_VALUES, [given]
+    while open_ and left > 0:
+        value = open_.pop()
+        left -= 1
+        if isinstance(value, str):
+            left -= len(value) // 64
+        elif isinstance(value, dict):
+            left -= sum(len(key) // 64 for key in value)
+            open_ += value.values()
+        elif isinstance(value, list):
+            open_ += value
+    return left > 0
+
+
+def _printable(text: str) -> str:
+    """Return a line that every terminal, log and client can take."""
+    line = text.encode(errors="backslashreplace").decode()
+    return line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}…"

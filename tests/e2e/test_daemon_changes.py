@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from beside import Measured, beside, labs
-from carpd import call, shown
+from carpd import call, fileless, shown
 from nodefix import VIP, Lab, first, found, holds, idle, vhost, wait_until
 
 if TYPE_CHECKING:
@@ -211,3 +211,63 @@ def test_two_sources_side_by_side(lab: Lab) -> None:
     wait_until(lambda: not shown(lab, "n1", "own"), 5, "it is removed", one)
     assert [] == one.events("state", since=before, vhost="web")
     assert holds(lab.node("n1"))
+
+
+def _checked(lab: Lab, **fields: Any) -> dict[str, Any]:
+    """Return a vhost that is released while the file `app` is missing."""
+    command = ["test", "-e", str(lab.folder / "app")]
+    check = {"name": "app", "exec": {"command": command}, "period": "100ms", "timeout": "90ms", "fall": 1}
+    return first(**{"healthChecks": [{**check, "rise": 1}], "whenAllFail": "Release"} | fields)
+
+
+@beside
+def test_a_released_vhost_goes(lab: Lab) -> None:
+    """One that its checks have released gets another vhid, or is removed, like any other; when its checks are
+    well again nobody holds what no configuration has.
+    """
+    flag = lab.folder / "app"
+    flag.touch()
+    lab.configure("n1", _checked(lab), vhost("other", vhid=44, addresses=[EXTRA]))
+    one = lab.daemon("n1", _checked(lab), vhost("other", vhid=44, addresses=[EXTRA])).start().master()
+    flag.unlink()
+    wait_until(lambda: not holds(lab.node("n1")), 6, "it is released", one)
+    wait_until(lambda: "all health checks fail" == shown(lab, "n1")["reason"], 3, "it says why", one)
+    lab.configure("n1", _checked(lab, vhid=43), vhost("other", vhid=44, addresses=[EXTRA]))
+    call(lab, "n1", "reload")
+    wait_until(lambda: shown(lab, "n1").get("vhid") == 43, 3, "the new vhid", one)
+    idle(1.5)
+    assert not holds(lab.node("n1"))
+    flag.touch()
+    wait_until(lambda: shown(lab, "n1")["state"] == "MASTER", 6, "master under the new vhid", one)
+    flag.unlink()
+    wait_until(lambda: not holds(lab.node("n1")), 6, "it is released again", one)
+    lab.configure("n1", vhost("other", vhid=44, addresses=[EXTRA]))
+    call(lab, "n1", "reload")
+    wait_until(lambda: not shown(lab, "n1"), 3, "it is gone", one)
+    flag.touch()
+    idle(1.5)
+    assert (["other"], False) == (
+        [each["name"] for each in call(lab, "n1", "status")["vhosts"]], holds(lab.node("n1"))
+    )  # fmt: skip
+
+
+@beside
+def test_what_a_leaving_vhost_has_is_waited_for(lab: Lab) -> Measured:
+    """Another vhost with its vhid and address, asked for while it hands over, is refused, and takes over by
+    itself when it has gone.
+    """
+    one = fileless(lab, "n1").start()
+    given: dict[str, Any] = {"uid": "u", "cluster": "c"}
+    other = vhost("other", vhid=44, addresses=[EXTRA])
+    call(lab, "n1", "apply", generation=1, vhosts=[first(), other], **given)
+    one.master()
+    call(lab, "n1", "apply", generation=2, vhosts=[other], **given)
+    answer = call(lab, "n1", "apply", generation=3, vhosts=[other, first("new")], **given)
+    problem = "vhid: 42 on eth0 belongs to vhost 'web', which is handing over"
+    assert {"new": problem} == answer["kept"]
+    assert [f"new: {problem}"] == call(lab, "n1", "hello")["problems"]
+    took = wait_until(lambda: shown(lab, "n1", "new"), 5, "it is taken", one)
+    wait_until(lambda: shown(lab, "n1", "new")["state"] == "MASTER", 6, "it is master", one)
+    assert [] == call(lab, "n1", "hello")["problems"]
+    assert holds(lab.node("n1"))
+    return {"taken_after_s": took}

@@ -32,7 +32,7 @@ class Engine:
 
     def add(self, settings: VhostConfig, memory: object) -> Any:
         self.done.append(("add", settings))
-        vhost = SimpleNamespace(reason="", demotions={})
+        vhost = SimpleNamespace(reason="", demotions={}, stopped=False)
         slot = SimpleNamespace(
             config=settings, memory=memory, withdrawn="", member=SimpleNamespace(vhost=vhost)
         )
@@ -65,8 +65,16 @@ class World:
         self.changes = Changes(self.engine, lambda _: None)  # type: ignore[arg-type]
 
     def apply(self, source: str, *wanted: VhostConfig, keep: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-        found = asyncio.run(self.changes.apply(source, wanted, keep=keep))
-        return [(each.name, each.problem or each.result) for each in found]
+        async def applied() -> list[Outcome]:
+            outcomes = await self.changes.apply(source, wanted, keep=keep)
+            await asyncio.sleep(0)  # what is to happen soon
+            return outcomes
+
+        return [(each.name, each.problem or each.result) for each in asyncio.run(applied())]
+
+    def retry(self) -> list[tuple[str, str, str]]:
+        taken = asyncio.run(self.changes.retry())
+        return [(source, each.name, each.problem or each.result) for source, each in taken]
 
     def steps(self) -> list[tuple[Any, ...]]:
         done, self.engine.done = self.engine.done, []
@@ -235,8 +243,12 @@ def test_a_vhost_that_another_process_runs(world: World) -> None:
     assert [("a", "unchanged"), ("c", "c: another process runs this vhost")] == world.apply("file", A, C)
     assert ("", []) == (world.changes.owner("c"), world.steps())
     world.apply("file", config(name="a", vhid=9, addresses=["10.1.1.1"]))
+    assert [] == world.changes.problems()
     world.changes.stopped("a")
     assert ("", {}) == (world.changes.owner("a"), world.engine.slots)
+    assert (["a: a: another process runs this vhost"], {"a"}) == (
+        world.changes.problems(), world.changes.refused("file")
+    )  # fmt: skip
     assert [("a", "added")] == world.apply("file", A)
 
 
@@ -253,3 +265,117 @@ def test_quiet(world: World) -> None:
     world.apply("file", B)
     assert (False, True) == asyncio.run(scene())
     assert asyncio.run(world.changes.quiet(0.0))
+
+
+def _withdraw(world: World, name: str) -> None:
+    """Have a vhost's checks take it out of the election, to the end."""
+    slot = world.engine.slots[name]
+    slot.withdrawn, slot.member.vhost.stopped = "all health checks fail", True
+
+
+def test_a_withdrawn_vhost_goes(world: World) -> None:
+    """It has stopped long ago and says so no more: it is forgotten soon, and nothing restores it."""
+    _withdraw(world, "a")
+    assert [("b", "unchanged"), ("a", "removed")] == world.apply("file", B)
+    assert [("forget", "a")] == world.steps()
+    assert not world.changes.leaving("a")
+    assert asyncio.run(world.changes.quiet(0.0))
+
+
+def test_a_withdrawn_vhost_goes_after_the_event_that_asked(world: World) -> None:
+    """Not at once, which may be in the middle of a turn of the engine; whoever asks is told that it goes."""
+
+    async def scene() -> tuple[bool, list[str]]:
+        told: list[str] = []
+        world.changes = Changes(world.engine, lambda _: None, told.append)  # type: ignore[arg-type]
+        world.engine.slots.clear()
+        await world.changes.apply("file", [A])
+        _withdraw(world, "a")
+        await world.changes.apply("file", [])
+        assert [] == told
+        leaving = world.changes.leaving("a")
+        await asyncio.sleep(0)
+        return leaving, told
+
+    assert (True, ["a"]) == asyncio.run(scene())
+
+
+def test_a_withdrawn_vhost_is_replaced(world: World) -> None:
+    """The new vhid begins; whether it is withdrawn, too, is for its checks to say."""
+    _withdraw(world, "a")
+    new = config(name="a", vhid=9, addresses=["10.1.1.1"])
+    assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", new, B)
+    assert [("forget", "a"), ("add", new), ("settle",)] == world.steps()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"vhid": 1}, "vhid: 1 on eth0 belongs to vhost 'a', which is handing over"),
+        ({"addresses": ["10.1.1.1"]}, "addresses: 10.1.1.1 belongs to vhost 'a', which is handing over"),
+    ],
+)
+@pytest.mark.parametrize("source", ["file", "socket"])
+def test_what_a_leaving_vhost_still_has(
+    world: World, source: str, fields: dict[str, Any], problem: str
+) -> None:
+    """It is refused, waits, and is taken when the other one has gone."""
+    world.apply("file", B)
+    new = config(**({"name": "c", "vhid": 3, "addresses": ["10.1.1.3"]} | fields))
+    file = (new, B) if source == "file" else (new,)
+    assert ("c", problem) in world.apply(source, *file)
+    assert [] == world.retry()
+    assert ([f"c: {problem}"], {"c"}) == (world.changes.problems(), world.changes.refused(source))
+    world.changes.stopped("a")
+    world.steps()
+    assert [(source, "c", "added")] == world.retry()
+    assert ([("add", new), ("settle",)], []) == (world.steps(), world.changes.problems())
+    assert source == world.changes.owner("c")
+
+
+def test_what_waits_for_another_source(world: World) -> None:
+    """A name, and a change of what runs, are taken when the rival has gone; not what is wanted no more."""
+    name, vhid = config(name="a", vhid=8, addresses=["10.1.1.8"]), config(name="d", vhid=2)
+    moved = config(name="c", vhid=3, addresses=["10.1.1.3", "10.1.1.2"])
+    world.apply("socket", C)
+    world.apply("socket", name, vhid, moved)
+    assert {"a", "c", "d"} == world.changes.refused("socket")
+    assert [("a", "name: 'a' belongs to the file"), ("c", "addresses: 10.1.1.2 belongs to vhost 'b'")] == (
+        world.apply("socket", name, moved)
+    )
+    world.apply("file")
+    world.changes.stopped("a")
+    world.changes.stopped("b")
+    world.steps()
+    assert [("socket", "a", "added"), ("socket", "c", "changed")] == world.retry()
+    assert [("add", name), ("reconfigure", moved), ("settle",)] == world.steps()
+    assert set() == world.changes.refused("socket")
+
+
+def test_what_waits_is_kept_waiting(world: World) -> None:
+    """Where newer settings of it are wrong, the older ones still wait."""
+    world.apply("file", B)
+    new = config(name="c", vhid=1, addresses=["10.1.1.3"])
+    world.apply("file", B, new)
+    world.apply("file", B, keep=("c",))
+    world.changes.stopped("a")
+    assert [("file", "c", "added")] == world.retry()
+
+
+def test_what_comes_in_the_place_of_a_leaving_vhost(world: World) -> None:
+    """Nobody else gets the vhid or the address that it will have."""
+    world.apply("file", config(name="a", vhid=9, addresses=["10.1.1.9"]), B)
+    vhid, ip = config(name="c", vhid=9), config(name="c", vhid=7, addresses=["10.1.1.9"])
+    assert [("c", "vhid: 9 on eth0 belongs to vhost 'a', which is handing over")] == world.apply(
+        "socket", vhid
+    )
+    assert [("c", "addresses: 10.1.1.9 belongs to vhost 'a', which is handing over")] == world.apply(
+        "socket", ip
+    )
+
+
+def test_what_got_the_place_of_one_that_left_with_it(world: World) -> None:
+    """The same set again, while the old one still hands over, changes nothing."""
+    new = config(name="c", vhid=1, addresses=["10.1.1.1"])
+    assert [("c", "added"), ("a", "removed"), ("b", "removed")] == world.apply("file", new)
+    assert [("c", "unchanged")] == world.apply("file", new)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carp.core.errors import DropReason
+from carp.daemon.store import Settings
 from carp.hostlinks import HostLink
 from carp.rawsock import Packet
 from fakecarpd import hello
@@ -262,5 +263,102 @@ def test_a_new_speaker_is_told(play: Any) -> None:
         daemon.service.dropped("eth0", 43, packet, DropReason.VHID)
         daemon.service.noticed("web", stopped=False)
         assert "interfaces" not in await daemon.read()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "two words", "a\nb", "-", "x" * 64, "x" * 1_000_000, "a=b"])
+def test_reasons_that_are_no_words(play: Any, reason: str) -> None:
+    """Metrics, logs and terminals show them, so they are like names; a refusal of a long one is short."""
+
+    async def scene(daemon: Carpd) -> None:
+        for op in ("demote", "undemote"):
+            problem = await daemon.refusal(op, name="web", reason=reason, amount=1)
+            assert problem.startswith(f"reason: {repr(reason)[:80]}")
+            assert "is no word: 1 to 63 letters" in problem
+            assert len(problem) < 200
+        (web,) = (await daemon.ask("status"))["vhosts"]
+        assert [] == web["demotions"]
+
+    play(scene)
+
+
+def test_reasons_have_a_number(play: Any) -> None:
+    """16 at a time by hand, beside those of settings and maintenance; one that ends makes room."""
+
+    async def scene(daemon: Carpd) -> None:
+        own = waiting("own", vhid=2, addresses=["10.1.1.8"])
+        await daemon.apply({**own, "demotions": [{"reason": "Cordoned", "amount": 5}]})
+        await daemon.ask("maintenance", on=True)
+        for n in range(16):
+            assert (await daemon.ask("demote", name="own", reason=f"r{n}", amount=1))["ok"]
+        problem = "reason: 'more' would be one more than the 16 at a time; undemote another"
+        assert problem == await daemon.refusal("demote", name="own", reason="more", amount=1)
+        assert (await daemon.ask("demote", name="own", reason="r3", amount=2))["ok"]
+        assert (await daemon.ask("demote", name="own", reason="more", amount=0))["ok"]
+        assert (await daemon.ask("undemote", name="own", reason="r3"))["ok"]
+        assert (await daemon.ask("demote", name="own", reason="more", amount=1))["ok"]
+
+    play(scene)
+
+
+def test_reasons_of_the_settings(play: Any) -> None:
+    """They are changed in the settings only; by hand they would be wrong until the next reload."""
+
+    async def scene(daemon: Carpd) -> None:
+        own = waiting("own", vhid=2, addresses=["10.1.1.8"])
+        await daemon.apply({**own, "demotions": [{"reason": "Cordoned", "amount": 100}]})
+        for op in ("demote", "undemote"):
+            problem = "reason: 'Cordoned' stands in the settings of vhost 'own': change it there"
+            assert problem == await daemon.refusal(op, name="own", reason="Cordoned", amount=1)
+            assert (await daemon.ask(op, name="web", reason="Cordoned", amount=1))["ok"]
+        _, own = (await daemon.ask("status"))["vhosts"]
+        assert 100 == own["demotion"]
+
+    play(scene)
+
+
+def test_amounts_are_not_sent_back_whole(play: Any) -> None:
+    """A refusal of a megabyte is short."""
+
+    async def scene(daemon: Carpd) -> None:
+        problem = await daemon.refusal("demote", name="web", reason="x", amount="7" * 1_000_000)
+        assert f"amount: '{'7' * 79}… is not between 0 and 254" == problem
+
+    play(scene)
+
+
+def test_a_watcher_that_misses_too_much(play: Any) -> None:
+    """Beyond a number of names it is told everything, once, instead of each; carpd does not grow."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.ask("watch")
+        operations = daemon.service._operations
+        (client,) = operations._news
+        client.pause_writing()
+        for n in range(5000):
+            operations.noticed(f"gone-{n}")
+        assert len(operations._news[client].names) <= 1024
+        client.resume_writing()
+        news = await daemon.read()
+        assert ("snapshot", ["web"], []) == (
+            news["event"], [each["name"] for each in news["vhosts"]], news["gone"]
+        )  # fmt: skip
+        assert {"daemon", "interfaces", "links"} <= set(news)
+        operations.noticed("web")
+        assert "changes" == (await daemon.read())["event"]
+
+    play(scene)
+
+
+def test_a_watcher_learns_what_is_on_disk(play: Any) -> None:
+    """Settings that are stored are news, also where no vhost has changed."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.ask("watch")
+        told = Settings((), "u", 7, "c")
+        await daemon.service.take_settings([], told, restored=False, forget=False)
+        news = await daemon.read()
+        assert (7, True, []) == (news["daemon"]["generation"], news["daemon"]["persisted"], news["vhosts"])
 
     play(scene)

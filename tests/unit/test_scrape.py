@@ -288,3 +288,14 @@ def test_wildcard_of_ipv6_takes_ipv4_too() -> None:
             writer.close()
 
     _run(test)
+
+
+def test_text_that_is_no_text_ends_no_scrape() -> None:
+    """What cannot be encoded is replaced; everything else is there as ever."""
+
+    async def test() -> None:
+        async with _serving(render=lambda: ["a\ud800 1\n", *_render()]) as server:
+            _, _, body = await _exchange(server, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert b"a? 1\n" + BODY == body
+
+    _run(test)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from carp.changes import Changes
+from carp.core.errors import ConfigErrors
 from carp.core.schema import parse_vhost
-from carp.daemon.service import DaemonOptions, Service
+from carp.daemon import store
+from carp.daemon.service import DaemonOptions, Service, serve
+from carp.daemon.store import Settings, Store
 from carp.state import BusyError, Memory
 from inprocess import Carpd, carpd, configure, waiting
 
@@ -347,16 +352,18 @@ def test_only_what_proves_a_lease_is_written_at_a_change(play: Any) -> None:
     """A busy disk must not hold up an election for another advskew."""
 
     async def scene(daemon: Carpd) -> None:
-        def written() -> int:
-            return (daemon.folder / "own.json").stat().st_ino
+        async def written() -> tuple[int, int]:
+            await asyncio.to_thread(daemon.service.engine.scribe.flush)
+            found = (daemon.folder / "own.json").stat()
+            return found.st_ino, found.st_mtime_ns
 
         await daemon.apply(OWN)
         await daemon.apply({**OWN, "password": "war"}, generation=2)
-        before = written()
+        before = await written()
         await daemon.apply({**OWN, "password": "war", "advskew": 7}, generation=3)
-        assert before == written()
+        assert before == await written()
         await daemon.apply({**OWN, "password": "peace", "advskew": 7}, generation=4)
-        assert before != written()
+        assert before != await written()
 
     play(scene)
 
@@ -409,3 +416,285 @@ def test_forgetting_waits_for_the_handover(play: Any, monkeypatch: pytest.Monkey
         assert (4, True) == (answer["generation"], answer["persisted"])
 
     play(scene)
+
+
+def _withdraw(daemon: Carpd, name: str) -> None:
+    slot = daemon.service.engine.slots[name]
+    daemon.service.engine.withdraw(slot, "all health checks fail")
+
+
+def test_a_withdrawn_vhost_is_removed(play: Any) -> None:
+    """It has stopped before and goes all the same; so everything can be forgotten, at once."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=3)
+        _withdraw(daemon, "own")
+        answer = await daemon.apply(generation=4, forget=True)
+        assert (4, True, "") == (answer["generation"], answer["persisted"], answer["problem"])
+        assert ["web"] == await _names(daemon)
+        _withdraw(daemon, "web")
+        configure(daemon.folder.parent, [waiting("other", vhid=9)])
+        assert (await daemon.ask("reload"))["ok"]
+        assert ["other"] == await _names(daemon)
+
+    play(scene, waiting())
+
+
+def test_a_withdrawn_vhost_gets_another_vhid(play: Any) -> None:
+    """The old one has stopped before, and the new one begins all the same."""
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        _withdraw(daemon, "own")
+        assert {"own": "replaced"} == await daemon.results({**OWN, "vhid": 9}, generation=2)
+        _, own = (await daemon.ask("status"))["vhosts"]
+        assert (9, "interface nosuch0 does not exist") == (own["vhid"], own["reason"])
+
+    play(scene, waiting())
+
+
+def test_more_vhosts_than_a_node_can_hold(play: Any) -> None:
+    """They are refused before any is looked at, with the limit: over the socket, from the file, at start."""
+    many = [waiting(f"v{n}", vhid=n % 255 + 1, interface=f"e{n}", addresses=[f"10.2.{n // 250}.{n % 250}"])
+            for n in range(511)]  # fmt: skip
+    problem = "vhosts: 511 are more than 510 of one source"
+
+    async def scene(daemon: Carpd) -> None:
+        given = {"uid": "u", "generation": 1, "cluster": "c"}
+        assert problem == await daemon.refusal("apply", vhosts=[7] * 511, **given)
+        path = configure(daemon.folder.parent, many)
+        assert problem == await daemon.refusal("reload")
+        assert ([problem], ["web"]) == ((await daemon.ask("hello"))["problems"], await _names(daemon))
+        with pytest.raises(ConfigErrors, match=problem):
+            serve([parse_vhost(item) for item in many], DaemonOptions(path, str(daemon.folder), "s"))
+
+    play(scene, waiting())
+
+
+async def _longest_step(work: Awaitable[Any]) -> float:
+    """Return the longest processor time in s that others on the loop wait for beside some work."""
+    task, longest, before = asyncio.ensure_future(work), 0.0, time.thread_time()
+    while not task.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, before = max(longest, now - before), now
+    return longest
+
+
+def test_mistakes_by_the_thousand(play: Any) -> None:
+    """The election goes on beside them; the answer stays short and says how many are left out."""
+    wrong = [{**waiting(f"v{n}"), **{f"unknown{i}": 1 for i in range(20)}} for n in range(510)]
+
+    async def scene(daemon: Carpd) -> None:
+        told = Settings((), "u", 1, "c")
+        assert 0.05 > await _longest_step(
+            daemon.service.take_settings(wrong, told, restored=False, forget=False)
+        )
+        answer = await daemon.apply(*wrong)
+        assert (510, "vhosts: and 7651 more") == (len(answer["errors"]), answer["errors"][-1])
+        assert "vhosts[0]: and 5 more" == answer["errors"][15]
+        assert 510 == len(answer["kept"])
+        kept = (
+            "unknown0: is not a known field; unknown1: is not a known field; unknown2: is not a known field"
+        )
+        assert f"{kept}; and 17 more" == answer["kept"]["v509"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {f"unknown{n}": 1 for n in range(20_000)},
+        {"addresses": ["x"] * 20_000},
+        {"accept": [[[[0] * 300] * 300] * 3]},
+        {"x" * 100_000: 1},
+        {"password": "x" * 100_000},
+    ],
+    ids=["fields", "list", "nested", "key", "text"],
+)
+def test_a_vhost_that_is_no_vhost(play: Any, fields: dict[str, Any]) -> None:
+    """What is larger than any vhost can be is not read at all; the vhost beside it is taken."""
+
+    async def scene(daemon: Carpd) -> None:
+        told = Settings((), "u", 1, "c")
+        items = [OWN, waiting() | fields]
+        assert 0.05 > await _longest_step(
+            daemon.service.take_settings(items, told, restored=False, forget=False)
+        )
+        answer = await daemon.apply(*items)
+        assert ["vhosts[1]: has more than 1000 values, or very long ones"] == answer["errors"]
+        assert ["own"] == await _names(daemon)
+
+    play(scene)
+
+
+def test_mistakes_that_cannot_be_shown(play: Any) -> None:
+    """What no terminal can print is written out, and what is long is cut."""
+
+    async def scene(daemon: Carpd) -> None:
+        answer = await daemon.apply({**OWN, "\ud800": 1}, {**OWN, "y" * 1000: 1})
+        assert "vhosts[0].\\ud800: is not a known field" == answer["errors"][0]
+        assert "vhosts[1]." + "y" * 290 + "…" == answer["errors"][1]
+
+    play(scene)
+
+
+def test_what_is_refused_goes_on_after_a_crash(play: Any) -> None:
+    """The settings in force are what is stored; the refused ones are, once they are taken."""
+    moved = {**OWN, "vhid": 1}
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        answer = await daemon.apply(moved, generation=2)
+        assert {"own": "vhid: 1 on nosuch0 belongs to vhost 'web'"} == answer["kept"]
+        assert (2, [OWN]) == (answer["generation"], _stored(daemon)["vhosts"])
+
+    async def after(daemon: Carpd) -> None:
+        assert {"own": 2, "web": 1} == await _vhids(daemon)
+        await daemon.apply(moved, generation=3)
+        configure(daemon.folder.parent, [waiting("other", vhid=9, addresses=["10.1.1.7"])])
+        await daemon.ask("reload")
+        await _until(lambda: [moved] == _stored(daemon)["vhosts"])
+        assert {"own": 1, "other": 9} == await _vhids(daemon)
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    play(before, waiting())
+    play(after, waiting())
+
+
+async def _vhids(daemon: Carpd) -> dict[str, int]:
+    return {each["name"]: each["vhid"] for each in (await daemon.ask("status"))["vhosts"]}
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def test_what_was_refused_is_taken_when_its_rival_goes(play: Any) -> None:
+    """Without being asked for again, from either source, and it stands under problems until then."""
+
+    async def scene(daemon: Carpd) -> None:
+        mine = {**OWN, "vhid": 1}
+        await daemon.apply(mine)
+        problem = "own: vhid: 1 on nosuch0 belongs to vhost 'web'"
+        assert [problem] == (await daemon.ask("hello"))["problems"]
+        assert ["own"] == _stored(daemon)["refused"]
+        configure(daemon.folder.parent, [waiting("other", vhid=9, addresses=["10.1.1.7"])])
+        await daemon.ask("reload")
+        await _until(lambda: "own" in daemon.service.engine.slots)
+        await _until(lambda: "refused" not in _stored(daemon))
+        assert [] == (await daemon.ask("hello"))["problems"]
+        other = waiting("other", vhid=9, addresses=["10.1.1.7"])
+        configure(daemon.folder.parent, [other, waiting("own", vhid=7, addresses=["10.1.1.6"])])
+        await daemon.ask("reload")
+        assert ["own: name: 'own' belongs to the socket"] == (await daemon.ask("hello"))["problems"]
+        await daemon.apply(generation=2)
+        await _until(lambda: "own" in daemon.service.engine.slots)
+        _, own = (await daemon.ask("status"))["vhosts"]
+        assert ("file", 7) == (own["source"], own["vhid"])
+
+    play(scene, waiting())
+
+
+def test_what_is_kept_excludes_others_of_its_set(play: Any) -> None:
+    """A vhost whose new settings are wrong keeps its vhid and addresses from those beside it."""
+    twin = waiting("twin", vhid=2, addresses=["10.1.1.7"])
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        answer = await daemon.apply(twin, {**OWN, "advskew": 300}, generation=2)
+        problem = "vhid: 2 is already used by vhost own"
+        assert problem == answer["kept"]["twin"]
+        assert (["own"], [OWN]) == (await _names(daemon), _stored(daemon)["vhosts"])
+
+    play(scene)
+
+
+def test_what_is_kept_can_keep_another(play: Any) -> None:
+    """One that cannot have its new vhid keeps its old one, which then nobody else gets."""
+    a, b, c = (waiting(n, vhid=v, addresses=[f"10.1.1.{v}"]) for n, v in (("a", 1), ("b", 2), ("c", 3)))
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(a, b, c)
+        shifted = {**c, "vhid": 2}, {**b, "vhid": 1}, {**a, "advskew": 300}
+        answer = await daemon.apply(*shifted, generation=2)
+        assert {"a", "b", "c"} == set(answer["kept"])
+        assert [c, b, a] == sorted(_stored(daemon)["vhosts"], key=lambda item: str(item["name"]))[::-1]
+        assert {"a": 1, "b": 2, "c": 3} == await _vhids(daemon)
+
+    play(scene)
+
+
+def test_a_restart_changes_no_owner(play: Any) -> None:
+    """What the file came to claim meanwhile, the socket keeps; what the socket did not get, the file does."""
+    other = waiting("other", vhid=9, addresses=["10.1.1.7"])
+    claim = waiting("claim", vhid=9, addresses=["10.1.1.6"])
+
+    async def before(daemon: Carpd) -> None:
+        assert {"own": "added", "claim": "vhid: 9 on nosuch0 belongs to vhost 'other'"} == (
+            await daemon.results(OWN, claim)
+        )
+
+    async def after(daemon: Carpd) -> None:
+        vhosts = (await daemon.ask("status"))["vhosts"]
+        assert {"own": "socket", "other": "file"} == {each["name"]: each["source"] for each in vhosts}
+        assert {
+            "own: name: 'own' belongs to the socket",
+            "claim: vhid: 9 on nosuch0 belongs to vhost 'other'",
+        } == (set((await daemon.ask("hello"))["problems"]))
+
+    play(before, other)
+    play(after, other, OWN)
+
+
+def test_a_slow_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has written nothing is said to be stored; that it takes long is a problem to show."""
+    monkeypatch.setattr(store, "SLOW", 0.01)
+    save, go = Store.save, threading.Event()
+
+    def slowly(disk: Store, settings: Settings) -> bool:
+        return go.wait(10) and save(disk, settings)
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        monkeypatch.setattr(Store, "save", slowly)
+        applying = asyncio.ensure_future(daemon.apply(OWN, generation=2))
+        about = daemon.service.about
+        await _until(lambda: about()["generation"] == 2)
+        assert about()["persisted"] is False
+        await _until(lambda: bool(about()["problems"]))
+        (problem,) = about()["problems"]
+        assert problem.startswith("settings: being written since 20")
+        assert "carp_state_persisted 0" in "".join(daemon.service.metrics_text())
+        go.set()
+        assert (2, True) == ((answer := await applying)["generation"], answer["persisted"])
+        assert (True, []) == (about()["persisted"], about()["problems"])
+
+    play(scene)
+
+
+def test_what_a_restart_would_not_have(play: Any) -> None:
+    """A vhost's runtime state that cannot be stored, and stored settings that are wrong, are problems."""
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        daemon.service.engine.slots["own"].unwritten = "[Errno 28] No space left on device"
+        expected = ["own: cannot store the runtime state: [Errno 28] No space left on device"]
+        assert expected == (await daemon.ask("hello"))["problems"]
+
+    async def after(daemon: Carpd) -> None:
+        assert [] == await _names(daemon)
+        expected = ["stored settings: vhosts[0].vhid: 300 is not between 1 and 255"]
+        assert expected == (await daemon.ask("hello"))["problems"]
+        await daemon.apply(OWN, generation=2)
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    async def damage(daemon: Carpd) -> None:
+        daemon.service._store.save(Settings(({**OWN, "vhid": 300},), "u", 1, "c"))
+
+    play(before)
+    play(damage)
+    play(after)

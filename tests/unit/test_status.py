@@ -11,7 +11,7 @@ import pytest
 from carp.core import events as ev
 from carp.core.seal import from_wall
 from carp.core.vhost import Vhost
-from carp.daemon.status import link_status, segment_status, vhost_status
+from carp.daemon.status import link_status, memory_problems, segment_status, some, vhost_status
 from carp.hostlinks import HostLink
 from carp.links import Place
 from carp.segment import Segment
@@ -115,3 +115,24 @@ def test_interfaces_and_links() -> None:
     assert expected == segment_status(segment, link, [{"id": 7}])
     unknown = segment_status(segment, None, [])
     assert (None, None, []) == (unknown["mtu"], unknown["carrier"], unknown["addresses"])
+
+
+def test_what_a_restart_could_not_resume() -> None:
+    """A vhost without runtime state, and one whose disk refuses it; not one whose state is stored."""
+    slots = []
+    for name, memory, unwritten in (("well", True, ""), ("none", None, ""), ("full", True, "no space")):
+        slots.append(_slot(name=name))
+        slots[-1].memory, slots[-1].unwritten = memory, unwritten
+    assert [
+        "none: no runtime state: a restart will not resume",
+        "full: cannot store the runtime state: no space",
+    ] == memory_problems(slots)
+
+
+@pytest.mark.parametrize(
+    ("most", "count", "expected"),
+    [(3, None, "a b c"), (2, None, "a: and 2 more"), (3, 3, "a b c"), (3, 9, "a b: and 7 more")],
+)
+def test_some_of_many_lines(most: int, count: int | None, expected: str) -> None:
+    """The last line says how many are missing; what fits is told whole."""
+    assert expected == " ".join(some(["a", "b", "c"], most, count, where=": ")).replace(" : ", ": ")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import resource
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carp.core.errors import ConfigErrors
 from carp.core.reader import NAME
-from carp.daemon.store import FILE, LOCK, Settings, Store
+from carp.daemon import store
+from carp.daemon.store import FILE, LOCK, Keeper, Settings, Store, check_count, read_set
 from carp.state import BusyError
 
 if TYPE_CHECKING:
@@ -67,7 +72,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, disk: Store) -> None:
 def test_forgetting_leaves_an_empty_folder(tmp_path: Path, disk: Store) -> None:
     """Settings, a half-written file, what vhosts remember and at the end the lock are deleted."""
     assert disk.save(GIVEN)
-    for name in ("_settings.new", "web.json", "web.new", "web.lock"):
+    for name in ("_settings.new", "_settings.bad", "web.json", "web.new", "web.lock"):
         (tmp_path / name).write_text("{}")
     assert disk.forget()
     assert ["_carpd.lock"] == [path.name for path in tmp_path.iterdir()]
@@ -242,3 +247,102 @@ def test_a_crash_gives_the_lock_up(tmp_path: Path) -> None:
 def test_no_vhost_can_be_called_like_a_file_of_ours() -> None:
     """A vhost's own files are NAME.json and NAME.lock, and a name begins with a letter or a digit."""
     assert [None, None] == [NAME.fullmatch(Path(file).stem) for file in (FILE, LOCK)]
+
+
+@pytest.mark.parametrize("fields", [{"version": 2}, {"checksum": "0"}, {"payload": 7}])
+def test_what_could_not_be_read_is_put_aside(tmp_path: Path, disk: Store, fields: dict[str, Any]) -> None:
+    """The next write keeps it, for the owner alone: a later carpd, or a person, may make something of it."""
+    disk.save(GIVEN)
+    _change(tmp_path, **fields)
+    (tmp_path / FILE).chmod(0o644)
+    before = (tmp_path / FILE).read_bytes()
+    assert disk.load() is None
+    with _full_disk():
+        assert not disk.save(GIVEN)
+    assert before == (tmp_path / FILE).read_bytes()
+    assert disk.save(GIVEN)
+    kept = tmp_path / "_settings.bad"
+    assert (before, 0o600) == (kept.read_bytes(), kept.stat().st_mode & 0o777)
+    assert GIVEN == disk.load()
+    assert disk.save(Settings(generation=8))
+    assert before == kept.read_bytes()
+
+
+def test_which_were_refused(tmp_path: Path, disk: Store) -> None:
+    """That survives; a file that names none is one that earlier versions can read."""
+    refused = replace(GIVEN, refused=("web",))
+    assert disk.save(refused)
+    assert refused == disk.load()
+    assert disk.save(GIVEN)
+    assert "refused" not in (tmp_path / FILE).read_text()
+
+
+def test_the_number_of_vhosts() -> None:
+    """510 of a source are taken, 511 are an error with the limit."""
+    check_count([None] * 510)
+    with pytest.raises(ConfigErrors, match="vhosts: 511 are more than 510 of one source"):
+        check_count([None] * 511)
+
+
+def _item(name: str, vhid: int, **fields: Any) -> dict[str, Any]:
+    base = {"name": name, "vhid": vhid, "interface": "eth0", "addresses": [f"10.1.1.{vhid}"]}
+    return {**base, "password": "love", **fields}
+
+
+def test_a_set_is_read_vhost_by_vhost() -> None:
+    """Sound ones with what they stand in; of each other one the mistakes, with and without path."""
+    good, bad = _item("good", 1), _item("bad", 300, advskew=-1, addresses=["10.1.1.9"])
+    told = asyncio.run(read_set([good, bad, 7]))
+    assert (["good"], {"good": good}, []) == ([c.name for c in told.configs], told.items, told.kept)
+    assert [
+        "vhosts[1].advskew: -1 is not between 0 and 254",
+        "vhosts[1].vhid: 300 is not between 1 and 255",
+    ] == told.errors[:2]
+    assert "vhosts[2]" == told.errors[2].partition(": ")[0]
+    assert {
+        "bad": "advskew: -1 is not between 0 and 254; vhid: 300 is not between 1 and 255"
+    } == told.problems
+
+
+def test_the_largest_vhost() -> None:
+    """Everything that the schema allows fits into what is read."""
+    addresses = [f"10.1.{n}.1" for n in range(16)]
+    checks = [
+        {"name": f"c{n}", "exec": {"command": ["x" * 60] * 8}, "period": "9s", "demotion": 7}
+        for n in range(16)
+    ]
+    transport = {"mode": "Unicast", "peers": [f"10.2.{n}.1" for n in range(64)]}
+    accept = [{"addresses": addresses, "password": "x" * 19}] * 16
+    demotions = [{"reason": f"r{n}" + "x" * 60, "amount": 1} for n in range(16)]
+    fields = {"addresses": addresses, "accept": accept, "transport": transport, "healthChecks": checks}
+    told = asyncio.run(read_set([_item("large", 1, **fields, demotions=demotions)]))
+    assert ([], ["large"]) == (told.errors, [c.name for c in told.configs])
+
+
+def test_a_held_vhost_that_cannot_be_read_any_more() -> None:
+    """It stays on disk, and is in nobody's way."""
+    held = _item("old", 1, fencing="Lease")
+    told = asyncio.run(read_set([_item("old", 300), _item("new", 1)], [held]))
+    assert ([held], ["new"]) == (told.kept, [c.name for c in told.configs])
+
+
+def test_a_slow_write_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it takes long and when it is over; the same settings are not written again."""
+    monkeypatch.setattr(store, "SLOW", 0.0)
+    told: list[tuple[bool, int]] = []
+
+    async def scene() -> None:
+        loop, disk, go = asyncio.get_running_loop(), Store(str(tmp_path)), threading.Event()
+
+        def tell() -> None:
+            told.append((keeper.persisted, len(keeper.problems(loop.time()))))
+            go.set()
+
+        keeper, save = Keeper(disk, tell), disk.save
+        monkeypatch.setattr(disk, "save", lambda settings: go.wait(10) and save(settings))
+        await keeper.keep(GIVEN)
+        await keeper.keep(GIVEN)
+        disk.close()
+
+    asyncio.run(scene())
+    assert [(False, 1), (True, 0)] == told
