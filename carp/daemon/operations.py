@@ -11,7 +11,8 @@ from carp.core.errors import ConfigErrors
 from carp.core.reader import NAME
 from carp.daemon.control import VERSION, RequestError
 from carp.daemon.status import link_status, segment_status, vhost_status
-from carp.daemon.store import Settings, check_count
+from carp.daemon.store import Settings
+from carp.daemon.told import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

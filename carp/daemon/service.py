@@ -22,7 +22,8 @@ from carp.daemon.metrics import Metrics, NodeView, VipView
 from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
 from carp.daemon.operations import MAINTENANCE, Operations
 from carp.daemon.status import memory_problems, some
-from carp.daemon.store import Keeper, Settings, Store, check_count, read_set
+from carp.daemon.store import Keeper, Settings, Store
+from carp.daemon.told import check_count, read_set
 from carp.daemon.watchfile import Watch
 from carp.report import Reporter
 from carp.run import Process, RunOptions, require_capabilities
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from carp.core.config import VhostConfig
     from carp.core.errors import DropReason
     from carp.core.vhost import Vhost
-    from carp.daemon.store import Told
+    from carp.daemon.told import Told
     from carp.rawsock import Packet
 
 log: Final = logging.getLogger("carp.daemon")

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carp.core.errors import ConfigErrors
 from carp.core.reader import NAME
 from carp.daemon import store
-from carp.daemon.store import FILE, LOCK, Keeper, Settings, Store, check_count, read_set
+from carp.daemon.store import FILE, LOCK, Keeper, Settings, Store
 from carp.state import BusyError
 
 if TYPE_CHECKING:
@@ -275,55 +274,6 @@ def test_which_were_refused(tmp_path: Path, disk: Store) -> None:
     assert refused == disk.load()
     assert disk.save(GIVEN)
     assert "refused" not in (tmp_path / FILE).read_text()
-
-
-def test_the_number_of_vhosts() -> None:
-    """510 of a source are taken, 511 are an error with the limit."""
-    check_count([None] * 510)
-    with pytest.raises(ConfigErrors, match="vhosts: 511 are more than 510 of one source"):
-        check_count([None] * 511)
-
-
-def _item(name: str, vhid: int, **fields: Any) -> dict[str, Any]:
-    base = {"name": name, "vhid": vhid, "interface": "eth0", "addresses": [f"10.1.1.{vhid}"]}
-    return {**base, "password": "love", **fields}
-
-
-def test_a_set_is_read_vhost_by_vhost() -> None:
-    """Sound ones with what they stand in; of each other one the mistakes, with and without path."""
-    good, bad = _item("good", 1), _item("bad", 300, advskew=-1, addresses=["10.1.1.9"])
-    told = asyncio.run(read_set([good, bad, 7]))
-    assert (["good"], {"good": good}, []) == ([c.name for c in told.configs], told.items, told.kept)
-    assert [
-        "vhosts[1].advskew: -1 is not between 0 and 254",
-        "vhosts[1].vhid: 300 is not between 1 and 255",
-    ] == told.errors[:2]
-    assert "vhosts[2]" == told.errors[2].partition(": ")[0]
-    assert {
-        "bad": "advskew: -1 is not between 0 and 254; vhid: 300 is not between 1 and 255"
-    } == told.problems
-
-
-def test_the_largest_vhost() -> None:
-    """Everything that the schema allows fits into what is read."""
-    addresses = [f"10.1.{n}.1" for n in range(16)]
-    checks = [
-        {"name": f"c{n}", "exec": {"command": ["x" * 60] * 8}, "period": "9s", "demotion": 7}
-        for n in range(16)
-    ]
-    transport = {"mode": "Unicast", "peers": [f"10.2.{n}.1" for n in range(64)]}
-    accept = [{"addresses": addresses, "password": "x" * 19}] * 16
-    demotions = [{"reason": f"r{n}" + "x" * 60, "amount": 1} for n in range(16)]
-    fields = {"addresses": addresses, "accept": accept, "transport": transport, "healthChecks": checks}
-    told = asyncio.run(read_set([_item("large", 1, **fields, demotions=demotions)]))
-    assert ([], ["large"]) == (told.errors, [c.name for c in told.configs])
-
-
-def test_a_held_vhost_that_cannot_be_read_any_more() -> None:
-    """It stays on disk, and is in nobody's way."""
-    held = _item("old", 1, fencing="Lease")
-    told = asyncio.run(read_set([_item("old", 300), _item("new", 1)], [held]))
-    assert ([held], ["new"]) == (told.kept, [c.name for c in told.configs])
 
 
 def test_a_slow_write_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
