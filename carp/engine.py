@@ -30,8 +30,6 @@ from carp.slots import Places, Slot
 from carp.timers import SystemClock, Timer
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
     from carp.core.auth import Address
     from carp.core.config import VhostConfig
     from carp.meter import Meter
@@ -303,9 +301,9 @@ class Engine:
         try:
             self._runner.handle(member, event)
         except Exception as error:  # noqa: BLE001 (as above)
-            self._failed(member, error)
+            self._failed(member, error, ends=isinstance(event, ev.Stop))
 
-    def _failed(self, member: Member, error: Exception) -> None:
+    def _failed(self, member: Member, error: Exception, *, ends: bool = False) -> None:
         """Set one vhost back after an error of ours: no address, and a fresh start soon."""
         slot = next(slot for slot in self.slots.values() if slot.member is member)
         log.error("%s: internal error; the vhost starts over", slot.config.name, exc_info=error)
@@ -313,7 +311,12 @@ class Engine:
             if slot.config.manage:
                 slot.port.release(slot.config.addresses)
         slot.failed_at = self._clock.now()
+        ends = ends or self._stopping or slot.is_going
         self._start_over(slot, "internal error")
+        if ends:
+            # It has let go, which is all that whoever told it to stop waits for.
+            member.vhost.stopped = True
+            self._runner.run(member, (ev.Stopped(),))
 
     def _start_over(self, slot: Slot, reason: str) -> None:
         """Put a vhost without a past into a slot; it begins at the next `settle`."""
@@ -376,7 +379,8 @@ class Engine:
             ifindex: int | None
             match change:
                 case DelAddr(addr) if addr.proto in (PROTO_HELD, PROTO_CEDED):
-                    self._address_gone(addr.ifindex, addr.address)
+                    for member in self._places.holders(addr.ifindex, addr.address):
+                        self._deliver(member, ev.AddressGone(addr.address))
                     if not waiting:
                         continue
                     ifindex = addr.ifindex
@@ -389,11 +393,3 @@ class Engine:
             if waiting or ifindex is None or ifindex in self._places.segments:
                 self.plan_settle()
         self._after_events()
-
-    def _address_gone(self, ifindex: int, address: IPv4Address | IPv6Address) -> None:
-        segment = self._places.segments.get(ifindex)
-        if segment is None:
-            return
-        for member in list(segment.members.values()):
-            if member.vhost.holds and address in (vip.ip for vip in member.vhost.config.addresses):
-                self._deliver(member, ev.AddressGone(address))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.core.leaving import Purpose
 from carp.fence import RESUME_GRACE, lease_left
 from carp.hostlinks import HostLinks
 from carp.links import Inventory, Place, resolve
@@ -84,6 +85,13 @@ class Slot:
             if text != self.unwritten:
                 log.warning("%s: cannot store the runtime state: %s", self.config.name, text)
         self.unwritten = text
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it was told to stop, or has."""
+        vhost = self.member.vhost
+        leaving = None if vhost.master is None else vhost.master.leaving
+        return vhost.stopped or (leaving is not None and leaving.purpose is Purpose.STOP)
 
     @property
     def config(self) -> VhostConfig:
@@ -160,6 +168,13 @@ class Places:
         for slot in slots:
             if slot.port.segment is segment and not slot.config.ignore_link_state:
                 self.detach(slot, f"interface {segment.name} has no carrier", closing)
+
+    def holders(self, ifindex: int, address: Address) -> list[Member]:
+        """Return the vhosts on an interface that hold an address."""
+        segment = self.segments.get(ifindex)
+        members = () if segment is None else segment.members.values()
+        found = [m for m in members if m.vhost.holds]
+        return [m for m in found if address in (vip.ip for vip in m.vhost.config.addresses)]
 
     def detach(self, slot: Slot, reason: str, closing: Callable[[Segment], None]) -> None:
         """Take a vhost off its interface; a master lets go of its addresses first."""

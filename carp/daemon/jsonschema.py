@@ -181,7 +181,12 @@ CHECK: Final[Schema] = {
         "A run that takes longer has failed; at most the period", "0.05s to 60s", f"{_CHECK.timeout:g}s"
     ),
     "rise": _whole("Successes in a row until it is up", 1, 100, default=_CHECK.rise),
-    "fall": _whole("Failures in a row until it is down", 1, 100, default=_CHECK.fall),
+    "fall": _whole(
+        "Failures in a row until it is down; the first result after a start decides at once",
+        1,
+        100,
+        default=_CHECK.fall,
+    ),
     "demotion": _whole("Added to advskew while it is down", 1, 254, default=_CHECK.demotion),
     "flap": _section(
         "A check that turns more often stays demoted until it is quiet for the window",

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from carp.core import events as ev
+from carp.core.vhost import Vhost
 from carp.engine import MAX_WRITES
 from inprocess import carpd, waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    import pytest
 
 
 def test_floors_are_written_a_few_at_a_time(tmp_path: Path) -> None:
@@ -62,5 +67,28 @@ def test_the_last_vhost_goes(tmp_path: Path) -> None:
             await daemon.apply(waiting(), generation=3)
             assert ["web"] == list(engine.slots)
             assert {vip.ip for vip in engine.slots["web"].config.addresses} == engine.links.own
+
+    asyncio.run(scene())
+
+
+def test_an_error_of_ours_in_the_middle_of_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vhost that was told to go has gone, whatever went wrong with it: nobody waits for it for ever."""
+    handle = Vhost.handle
+
+    def fail(vhost: Vhost, event: ev.Event, now: float) -> Sequence[ev.Effect]:
+        if isinstance(event, ev.Stop):
+            raise RuntimeError(event)
+        return handle(vhost, event, now)
+
+    async def scene() -> None:
+        async with carpd(tmp_path) as daemon:
+            await daemon.apply(waiting())
+            with monkeypatch.context() as patch:
+                patch.setattr(Vhost, "handle", fail)
+                await daemon.apply(generation=2)
+                assert await daemon.service.changes.quiet(2.0)
+            assert {} == daemon.service.engine.slots
+            await daemon.apply(waiting(), generation=3)
+            assert ["web"] == list(daemon.service.engine.slots)
 
     asyncio.run(scene())
