@@ -76,9 +76,9 @@ def test_an_error_of_ours_in_the_middle_of_an_end(tmp_path: Path, monkeypatch: p
     handle = Vhost.handle
 
     def fail(vhost: Vhost, event: ev.Event, now: float) -> Sequence[ev.Effect]:
-        if isinstance(event, ev.Stop):
-            raise RuntimeError(event)
-        return handle(vhost, event, now)
+        if not isinstance(event, ev.Stop):
+            return handle(vhost, event, now)
+        raise RuntimeError(event)
 
     async def scene() -> None:
         async with carpd(tmp_path) as daemon:
