@@ -63,6 +63,26 @@ def test_of_two_with_one_address_the_older_wins_and_the_younger_names_it() -> No
     assert ("True", 2) == (world.condition("new", "Accepted")[0], len(world.members("new")))
 
 
+def test_what_may_still_run_on_a_node_without_its_carpnode_is_nobody_elses() -> None:
+    """An edit moves a VirtualIP to another address, and the CarpNode of its member is lost: the old address
+    may be served until the node says what it runs.
+    """
+    world = cluster(2)
+    world.vip("a", "10.0.100.1", max_nodes=1)
+    world.settle()
+    (member,) = world.members("a")
+    world.vip("a", "10.0.100.2", max_nodes=1)
+    del world.carpnodes[member]
+    world.vip("b", "10.0.100.1")
+    made = world.plan()
+    told = [e for node in made.nodes.values() for e in node.spec.get("vhosts", ()) if e["name"] == "b"]
+    assert [] == told
+    (accepted, *_) = made.vip_statuses["b"]["conditions"]
+    assert ("AddressInUse", True) == (accepted["reason"], "still served" in accepted["message"])
+    world.settle()
+    assert ("True", "True") == tuple(world.condition(name, "Accepted")[0] for name in "ab")
+
+
 def test_a_nodes_own_address_is_refused() -> None:
     """The message names the node."""
     world = cluster(2)

@@ -65,11 +65,16 @@ class Addresses:
         facts: Facts,
         book: Book,
         memo: dict[str, tuple[tuple[Vip, ...], tuple[Address, ...]]],
+        unsure: Collection[VirtualIP] = (),
     ) -> None:
-        """``vips`` the oldest first; ``book``: which of them nodes were told to serve an address for."""
+        """``vips`` the oldest first; ``book``: which of them nodes were told to serve an address for.
+
+        ``unsure``: those of which a node may run what no CarpNode tells any more.
+        """
         self._memo, self._vips = memo, {vip.name: vip for vip in vips}
         self.taken: dict[Address, str] = {}
-        self._pools, self._facts, self._book, self._running = pools, facts, book, book.running
+        self._pools, self._facts, self._book = pools, facts, book
+        self._running = _and_unsure(book.running, unsure) if unsure else book.running
         self._next: dict[tuple[str, int], Iterator[Address]] = {}
         self.found: dict[str, Claim] = {}
         self._whole: set[str] = set()
@@ -190,6 +195,19 @@ class Addresses:
         rest = self._next.setdefault((pool.name, version), members(pool, version))
         others = self._running, self.taken, self._facts.own
         return next((ip for ip in rest if not any(ip in some for some in others)), None)
+
+
+def _and_unsure(
+    running: Mapping[Address, Collection[str]], unsure: Collection[VirtualIP]
+) -> dict[Address, Collection[str]]:
+    """Return what runs, with what only statuses still say: nobody else may have it meanwhile."""
+    found = dict(running)
+    for vip in unsure:
+        for text in vip.status.get("addresses", ()):
+            address = interface_of(text)
+            if address is not None:
+                found[address.ip] = {*found.get(address.ip, ()), vip.name}
+    return found
 
 
 def inside(pool: Pool, ip: Address) -> bool:

@@ -76,7 +76,8 @@ class _Run:
     def plan(self) -> Plan:
         vips = by_age(self._snapshot.vips.values())
         book = self._cache.book
-        addresses = Addresses(vips, self._snapshot.pools, self._facts, book, self._cache.ips)
+        unsure = [vip for vip in vips if self._unsure(vip)]
+        addresses = Addresses(vips, self._snapshot.pools, self._facts, book, self._cache.ips, unsure)
         claims = self._claim(vips, addresses)
         results = self._place(vips, claims)
         nodes, writes = self._assemble(results)
@@ -227,6 +228,12 @@ class _Run:
         told = {v.node for v in self._views.get(vip.name, ()) if v.told is not None}
         members = {n.get("name", "") for n in vip.status.get("nodes", ())}
         return frozenset(members & self._blank - told)
+
+    def _unsure(self, vip: VirtualIP) -> bool:
+        """Whether a node may run it in a way that no CarpNode tells: a lost one, or one told to forget it."""
+        if any(v.told is None and v.state is not None for v in self._views.get(vip.name, ())):
+            return True
+        return bool(self._blank) and bool(self._lost(vip))
 
     def _foreign(self, claim: Claim, views: Sequence[View]) -> str:
         """Return who else speaks a vhid, as its members hear it: they believe whoever shares our password."""
