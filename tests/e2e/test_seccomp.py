@@ -187,13 +187,15 @@ class Life:
         node.popen([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "8080"], **quiet)
         tls = ["-key", str(self.lab.folder / "key.pem"), "-cert", str(self.lab.folder / "cert.pem")]
         node.popen(["openssl", "s_server", "-www", "-accept", "127.0.0.1:8443", *tls], **quiet)
+        self.lab.node("n2")  # which is asked by the checks
         self.one.start()
         self.one.wait_state("MASTER", 20, vhost="web")
         self.told("READY=1")
         self.told("WATCHDOG=1")
+        # A first result that is bad demotes at once; a second node would be given the address.
+        self.until("all checks are up", lambda: {"up"} == {c["health"] for c in self.web()["health"]})
         self.two = self.lab.daemon("n2", vhost(addresses=[VIP, VIP6], advskew=20)).start().backup()
         self.lab.heard(self.two)
-        self.until("all checks are up", lambda: {"up"} == {c["health"] for c in self.web()["health"]})
 
     def look(self) -> None:
         """Ask everything that only shows; send what is no request."""
