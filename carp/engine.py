@@ -121,7 +121,7 @@ class Engine:
             slot.mine = {vip.ip for vip in config.addresses} if slot.port.segment else slot.mine
             # Nothing else in the file changes, and a write can be held up by a busy disk.
             slot.remember(self._clock)
-        self._places.rejoin(slot)
+        self._places.rejoin(slot, moved=old.transport != config.transport)
         if (old.families, old.source, old.source6) != (config.families, config.source, config.source6):
             self.plan_settle()
 

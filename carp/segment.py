@@ -114,7 +114,7 @@ def destinations(config: VhostConfig, source: Address) -> list[Address]:
     transport = config.transport
     if transport.mode is TransportMode.UNICAST:
         return [p for p in transport.peers if p.version == source.version and p != source]
-    return [transport.group4 if source.version == 4 else transport.group6]
+    return _groups(config, source.version)
 
 
 def _forwards6(interface: str) -> bool:

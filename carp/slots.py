@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.core.config import Transport
 from carp.core.leaving import Purpose
 from carp.fence import RESUME_GRACE, lease_left
 from carp.hostlinks import HostLinks
@@ -184,7 +185,8 @@ class Places:
             return
         slot.port.attach(None)
         segment.members.pop(slot.config.vhid, None)
-        segment.tidy()
+        if slot.config.transport != Transport():  # the ordinary group's sockets are everybody's
+            segment.tidy()
         if not segment.members:
             closing(segment)
             segment.close()
@@ -232,11 +234,12 @@ class Places:
             return f"cannot listen on {segment.name}: {error.strerror or error}"
         return None
 
-    def rejoin(self, slot: Slot) -> None:
-        """Listen for what new settings need: another family, another group."""
+    def rejoin(self, slot: Slot, *, moved: bool) -> None:
+        """Listen for what new settings need: another family, another group; ``moved``: another transport."""
         if slot.port.segment is not None:
             problem = self._join(slot.port.segment, slot.config)
-            slot.port.segment.tidy()
+            if moved:  # it looks at every vhost, and hundreds may change at once
+                slot.port.segment.tidy()
             if problem:
                 slot.member.vhost.reason = problem
                 log.warning("%s: %s", slot.config.name, problem)
