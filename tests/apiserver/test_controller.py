@@ -89,22 +89,15 @@ def test_steady_state_writes_nothing(setup: Setup, controller: Controller) -> No
     """When all is done, neither the controller nor a second start of it writes anything."""
     setup.apply("web", "10.1.9.1")
     ready(setup, "web")
-    setup.quiet(controller)
-
-    def marks() -> list[str]:
-        paths = (f"{API}/virtualips", f"{API}/carpnodes", SECRETS)
-        items = [item for path in paths for item in setup.plane.admin.get(path)["items"]]
-        return [item["metadata"]["resourceVersion"] for item in items]
-
     setup.until(lambda: setup.secret("carp-web"), "the Secret")
     setup.quiet(controller)
-    before, writes = marks(), controller.metric("carp_controller_writes_total")
+    before, writes = setup.marks(), controller.metric("carp_controller_writes_total")
     controller.stop()
     with setup.controller("--resync", "10s", port=9108) as again:
         setup.quiet(again)
         setup.until(lambda: again.metric("carp_controller_resyncs_total") >= 2, "a resync", 20)
         assert 0 == again.metric("carp_controller_writes_total")
-    assert before == marks()
+    assert before == setup.marks()
     assert writes > 0
 
 
@@ -130,9 +123,9 @@ def test_password_changes_in_three_steps(setup: Setup, controller: Controller) -
     setup.put_secret("web", password="second")
     setup.until(lambda: all(e.get("accept") for e in setup.entries("web").values()), "all accept")
     assert {"web.1": "first", "web.2": "second"} == setup.secret("carp-keys")
+    setup.until(lambda: "n3" in setup.condition("web")[2], "the silent node is named")
     setup.quiet(controller)
     assert {"web.1"} == {e["passwordRef"] for e in setup.entries("web").values()}
-    assert "n3" in setup.condition("web")[2]
     setup.agents.deaf = set()
     setup.until(lambda: {"web.2"} == {e["passwordRef"] for e in setup.entries("web").values()}, "all sign")
     setup.until(lambda: not any(e.get("accept") for e in setup.entries("web").values()), "all drop")

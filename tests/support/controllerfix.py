@@ -29,6 +29,8 @@ NAMESPACE = "carp-system"
 API = "/apis/carp.vip/v1alpha1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+SETTLED = 1.0
+"""s without a write that say that there is none to come: a change is planned and written in a tenth."""
 _SINCE = "2026-01-01T00:00:00Z"
 
 
@@ -198,10 +200,25 @@ class Setup:
             assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
             time.sleep(0.02)
 
+    def marks(self) -> list[tuple[str, str]]:
+        """Return uid and version of every object that the controller writes, but Events."""
+        paths = (f"{API}/virtualips", f"{API}/carpnodes", SECRETS)
+        items = [item["metadata"] for path in paths for item in self.plane.admin.get(path)["items"]]
+        return [(meta["uid"], meta["resourceVersion"]) for meta in items]
+
     def quiet(self, controller: Controller) -> None:
-        """Wait until nothing is left to do."""
+        """Wait until nothing is left to do: no write waits, and for a second none is made."""
         self.until(lambda: controller.page("/readyz")[0] == 200, "ready")
-        self.until(lambda: "writes waiting: 0" in controller.page("/readyz")[1], "nothing waits")
+        seen, since = self.marks(), time.monotonic()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            now = self.marks()
+            if now != seen or "writes waiting: 0" not in controller.page("/readyz")[1]:
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since >= SETTLED
+
+        self.until(settled, "nothing waits", 30)
 
 
 class Controller:
