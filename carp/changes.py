@@ -1,7 +1,8 @@
 """Bring a running engine to a wanted set of vhosts: add, change in place, replace by handover, remove.
 
 Several sources (a file, the socket) each own their vhosts; none can touch another's. A vhost that goes is
-handed over first; one whose vhid or interface changes is handed over and started anew.
+handed over first; one whose vhid or interface changes is handed over and started anew. Where it is the vhid
+alone and nobody takes over, the new one resumes the lease of the old.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Changes:
             return "added"
         self._owners[config.name] = source
         if config.name in self._leaving:
-            self._leaving[config.name] = config
+            self._hand_over(slot, config)
             return "replaced"
         if config == slot.config:
             return "unchanged"
@@ -214,13 +215,16 @@ class Changes:
         name = slot.config.name
         started = name in self._leaving
         self._leaving[name] = successor
+        stop = ev.Stop(release=not _continues(slot.config, successor))
         if started:
+            if stop.release and not slot.member.vhost.stopped:
+                self._engine.handle(slot, stop)
             return
         if slot.member.vhost.stopped:
             # Its checks have withdrawn it: it says that it has stopped only once, and did.
             asyncio.get_running_loop().call_soon(self._settle, name)
         else:
-            self._engine.handle(slot, ev.Stop(release=True))
+            self._engine.handle(slot, stop)
 
     def stopped(self, name: str) -> None:
         """Take note that a vhost has stopped: forget it, or start what comes in its place.
@@ -261,6 +265,15 @@ class Changes:
             source = self._owners.pop(successor.name)
             self._refused.setdefault(source, {})[successor.name] = _Refusal(successor, str(error))
             return
+        if old.member.vhost.left_lease and _continues(old.config, successor):
+            new.inherit(old)
         # What demotes this node demotes it under any vhid.
         new.member.vhost.demotions.update(old.member.vhost.demotions)
         self._engine.plan_settle()
+
+
+def _continues(old: VhostConfig, new: VhostConfig | None) -> bool:
+    """Whether what comes in the place of a vhost holds the same addresses in the same way."""
+    if new is None or not (old.fenced and new.fenced):
+        return False
+    return (old.interface, set(old.addresses)) == (new.interface, set(new.addresses))

@@ -289,7 +289,7 @@ class Engine:
             if slot.failed_at is not None and now - slot.failed_at < REVIVE_AFTER:
                 continue
             slot.failed_at = None
-            if slot.port.segment is None and not vhost.stopped:
+            if slot.port.segment is None and (slot.withdrawn or not vhost.stopped):
                 self.plan_settle()
             if now > slot.rewrite_at and writes < MAX_WRITES:
                 writes += 1

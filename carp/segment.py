@@ -102,11 +102,15 @@ class Segment:
 
 
 def _groups(config: VhostConfig, version: int) -> list[Address]:
-    """Return the group whose packets a vhost has to hear; unicast comes by itself."""
+    """Return the groups whose packets a vhost has to hear; unicast comes by itself."""
     transport = config.transport
-    if transport.mode is TransportMode.UNICAST:
-        return []
-    return [transport.group4 if version == 4 else transport.group6]
+    listen = [group for group in transport.listen if group.version == version]
+    return listen if transport.mode is TransportMode.UNICAST else [_group(config, version), *listen]
+
+
+def _group(config: VhostConfig, version: int) -> Address:
+    transport = config.transport
+    return transport.group4 if version == 4 else transport.group6
 
 
 def destinations(config: VhostConfig, source: Address) -> list[Address]:
@@ -114,7 +118,7 @@ def destinations(config: VhostConfig, source: Address) -> list[Address]:
     transport = config.transport
     if transport.mode is TransportMode.UNICAST:
         return [p for p in transport.peers if p.version == source.version and p != source]
-    return _groups(config, source.version)
+    return [_group(config, source.version)]
 
 
 def _forwards6(interface: str) -> bool:

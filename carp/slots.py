@@ -52,6 +52,8 @@ class Slot:
     scribe: Scribe
     mine: set[Address] = field(default_factory=set)
     """Addresses that this vhost has put onto the host, or its last run may have left there."""
+    inherits: bool = False
+    """It comes in the place of one with the same addresses, whose lease it may resume."""
     rewrite_at: float = 0.0
     """When its floors are due to be written again."""
     unwritten: str = ""
@@ -65,6 +67,11 @@ class Slot:
         """Take over what the last run may have left."""
         if self.memory is not None:
             self.mine = self.memory.left(self.config)
+
+    def inherit(self, old: Slot) -> None:
+        """Come in the place of a vhost of the same addresses that has stopped: what it left is ours."""
+        self.inherits = True
+        self.mine |= {vip.ip for vip in old.config.addresses}
 
     def remember(self, clock: Clock, *, at_end: bool = False) -> None:
         """Store a floor for the seal, exact at the end, soon. A disk that refuses costs only the memory."""
@@ -136,12 +143,13 @@ class Places:
         read_at = self._clock.now()
         inventory = self.inventory()
         for slot in slots:
-            if slot.member.vhost.stopped:
+            stopped = slot.member.vhost.stopped
+            if stopped and not slot.withdrawn:
                 continue
             place = resolve(slot.config, inventory)
             if isinstance(place, Place) and not self._has_carrier(slot.config, place.name):
                 place = f"interface {place.name} has no carrier"
-            if isinstance(place, Place) and slot.port.segment is None and slot.config.manage:
+            if isinstance(place, Place) and slot.port.segment is None and slot.config.manage and not stopped:
                 place = _held_by_another(slot, inventory) or place
             if isinstance(place, str):
                 self.detach(slot, place, closing)
@@ -210,6 +218,9 @@ class Places:
         problem = self._open(slot, place)
         if problem:
             self.detach(slot, problem, closing)
+        elif slot.member.vhost.stopped:
+            # Withdrawn: only its checks need the interface, or they would never find that all is well again.
+            slot.member.vhost.reason = slot.withdrawn
         else:
             self._start(slot, place, inventory, read_at)
 
@@ -248,7 +259,7 @@ class Places:
         """Resume a proven lease, else clean up what an earlier run left and begin as backup."""
         config = slot.config
         vips = {vip.ip: vip for vip in config.addresses}
-        proven = slot.memory is not None and slot.memory.proves(config)
+        proven = slot.inherits or (slot.memory is not None and slot.memory.proves(config))
         slot.mine = set(vips) if config.manage else set()
         # Before anything is sent: the floors are reserved with it.
         slot.remember(self._clock)

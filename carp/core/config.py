@@ -82,12 +82,16 @@ class Preempt:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """Groups for Multicast and Broadcast, peers for Unicast."""
+    """Groups for Multicast and Broadcast, peers for Unicast.
+
+    ``listen``: further groups to hear, while the members change from one to another.
+    """
 
     mode: TransportMode = TransportMode.MULTICAST
     group4: IPv4Address = IPv4Address(GROUP4)
     group6: IPv6Address = IPv6Address(GROUP6)
     peers: tuple[Address, ...] = ()
+    listen: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

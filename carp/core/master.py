@@ -88,6 +88,8 @@ class Master:
     def leave(self, purpose: Purpose, now: float, *, release: bool = False) -> Sequence[Effect]:
         """Start a handover, or change the purpose of the one under way."""
         old = self.leaving
+        if old is not None and release:
+            old.release = True
         if old is not None and (old.purpose is Purpose.STOP or purpose is not Purpose.STOP):
             return ()
         self.leaving = Leaving(now, purpose, self._seal, release=release)

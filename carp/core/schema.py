@@ -27,6 +27,8 @@ _MAX_ADDRESSES: Final = 16
 _MAX_ACCEPTED: Final = 16
 _MAX_DEMOTIONS: Final = 16
 _MAX_PEERS: Final = 64
+MAX_LISTEN: Final = 8
+"""Groups heard beside the one in use: the kernel allows 20 on an interface, which other vhosts share."""
 RESERVED_REASONS: Final = ("maintenance",)
 """Demotions that only an operation sets."""
 
@@ -248,6 +250,7 @@ def _transport(reader: Reader) -> c.Transport:
             section.fail(f"peers[{index}]", text, str(error))
             continue
         peers.append(peer.ip)
+    listen = _listen(section)
     section.finish()
     for key, group in (("group", group4), ("group6", group6)):
         if not group.is_multicast:
@@ -256,7 +259,24 @@ def _transport(reader: Reader) -> c.Transport:
         section.fail("peers", None, "goes with mode Unicast, which needs at least one")
     if len(peers) > _MAX_PEERS:
         section.fail("peers", len(peers), f"peers are more than {_MAX_PEERS}")
-    return c.Transport(mode=mode, group4=group4, group6=group6, peers=tuple(peers))
+    return c.Transport(mode=mode, group4=group4, group6=group6, peers=tuple(peers), listen=listen)
+
+
+def _listen(section: Reader) -> tuple[Address, ...]:
+    groups: list[Address] = []
+    given = section.sequence("listen")
+    if len(given) > MAX_LISTEN:
+        section.fail("listen", len(given), f"groups are more than {MAX_LISTEN}")
+    for index, text in enumerate(given):
+        try:
+            group = ipaddress.ip_address(str(text))
+        except ValueError:
+            group = None
+        if group is None or not group.is_multicast:
+            section.fail(f"listen[{index}]", text, "is not a multicast address")
+        else:
+            groups.append(group)
+    return tuple(groups)
 
 
 def _one_address(reader: Reader, key: str, kind: type[Any]) -> Any:

@@ -62,6 +62,8 @@ class Vhost:
         self.drops: Counter[DropReason] = Counter()
         self.others = Others()
         self.stopped = False
+        self.left_lease = False
+        """Whether it stopped with nobody to take over, so that its addresses stay until their lease ends."""
         self.lapses_at = NEVER
         """When the lease of a master ends; never while there is none."""
         self._header: tuple[int, int, int] | None = None
@@ -216,7 +218,9 @@ class Vhost:
         changed = self._change(Cause.LEASE_RESUMED, now)
         self.master = Master(self.config, self.period(), self.signer.seal, now)
         self.renewed(now, expires - now)
-        return (changed, *self.master.advertise(now, self.lapses_at), *self.master.announce(now))
+        # The last run may have called the down script at its end.
+        up = ev.Script(up=True)
+        return (changed, *self.master.advertise(now, self.lapses_at), *self.master.announce(now), up)
 
     def _take_over(self, takeover: Takeover, now: float) -> Sequence[Effect]:
         self.reason = ""
@@ -369,6 +373,7 @@ class Vhost:
         if gone or scripts.on_exit:
             last += (ev.Script(up=False),)
         self.stopped = True
+        self.left_lease = self.config.fenced and not gone
         # The last advert and renewal belong to the master that we still are.
         return (*last, self._change(Cause.STOPPED, now), ev.Stopped())
 

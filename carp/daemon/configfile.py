@@ -22,6 +22,17 @@ FOLDER: Final = "conf.d"
 """Beside the file; its files ending in .yaml or .yml, hidden ones left out, in the order of their names."""
 
 
+MAX_VHOSTS: Final = 510
+"""Vhosts of one source (design.md section 3)."""
+
+
+def too_many(count: int) -> ConfigError | None:
+    """Return what is wrong with so many vhosts of one source; None where nothing is."""
+    if count <= MAX_VHOSTS:
+        return None
+    return ConfigError("vhosts", count, f"are more than {MAX_VHOSTS} of one source")
+
+
 class UnreadableErrors(ConfigErrors):
     """Nothing but files that could not be read: it may be right, and another attempt may succeed."""
 
@@ -105,6 +116,9 @@ def _merge(
                 f"chmod 600 {name}"
             ] = None
     errors += _duplicates(entries, named=named)
+    excess = too_many(len(entries))
+    if excess is not None:
+        errors.append(FileError(excess, documents[-1].file, documents[-1].line("vhosts"), named=named))
     if not errors and not entries:
         missing = ConfigError("vhosts", None, "is required: a list of at least one vhost")
         errors.append(FileError(missing, documents[0].file, 0))

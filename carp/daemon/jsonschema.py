@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
 from carp.core.health import MAX_CHECKS, Check, Exec, Flap
-from carp.core.schema import RESERVED_REASONS
+from carp.core.schema import MAX_LISTEN, RESERVED_REASONS
 from carp.core.timing import MAX_DEMOTION, Timing
+from carp.daemon.configfile import MAX_VHOSTS
 
 if TYPE_CHECKING:
     import enum
@@ -104,6 +105,9 @@ TRANSPORT: Final = _section(
         "group": _text("IPv4 multicast group", pattern=_IP4, default=str(c.Transport().group4)),
         "group6": _text("IPv6 multicast group", pattern=_IP6, default=str(c.Transport().group6)),
         "peers": _list("Mode Unicast: the other members", {"type": "string", "pattern": _VIP}, 64),
+        "listen": _list(
+            "Further groups to hear, while members change to another group", {"type": "string"}, MAX_LISTEN
+        ),
     },
     **{
         "if": _given("mode", "Unicast"),
@@ -285,6 +289,7 @@ def schema() -> Schema:
                 "description": "The virtual hosts that this node takes part in",
                 "type": "array",
                 "items": {"$ref": "#/$defs/vhost"},
+                "maxItems": MAX_VHOSTS,
             }
         },
         "additionalProperties": False,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from carp.core import events as ev
-from carp.core.errors import ConfigErrors
 from carp.core.reader import NAME
+from carp.daemon.configfile import too_many
 from carp.daemon.control import VERSION, RequestError
 from carp.daemon.status import link_status, segment_status, vhost_status
 from carp.daemon.store import Settings
-from carp.daemon.told import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,10 +134,9 @@ class Operations:
         if not isinstance(vhosts, list):
             msg = "vhosts: a list is required"
             raise RequestError(msg)
-        try:
-            check_count(vhosts)
-        except ConfigErrors as error:
-            raise RequestError(str(error)) from None
+        excess = too_many(len(vhosts))
+        if excess is not None:
+            raise RequestError(str(excess))
         if not (isinstance(uid, str) and isinstance(generation, int) and isinstance(cluster, str)):
             msg = "uid, generation and cluster: which object these settings come from is required"
             raise RequestError(msg)

@@ -23,7 +23,7 @@ from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
 from carp.daemon.operations import MAINTENANCE, Operations
 from carp.daemon.status import memory_problems, some
 from carp.daemon.store import Keeper, Settings, Store
-from carp.daemon.told import check_count, read_set
+from carp.daemon.told import read_set
 from carp.daemon.watchfile import Watch
 from carp.report import Reporter
 from carp.run import Process, RunOptions, require_capabilities
@@ -68,7 +68,6 @@ class DaemonOptions:
 def serve(configs: list[VhostConfig], options: DaemonOptions) -> int:
     """Run carpd until it is told to stop. Raises NoPrivilegeError, ConfigErrors, BusyError and OSError."""
     require_capabilities()
-    check_count(configs)
     return asyncio.run(Service(options, configs).main())
 
 
@@ -200,7 +199,6 @@ class Service(Process):
         async with self._applying:
             try:
                 configs, notes = await asyncio.to_thread(load, self._daemon.config, named=True)
-                check_count(configs)
             except ConfigErrors as errors:
                 self._file_problem = str(errors)
                 for error in errors.errors:

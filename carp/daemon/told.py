@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from carp.changes import breathe
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.schema import parse_vhost
-from carp.daemon.configfile import claims
+from carp.daemon.configfile import MAX_VHOSTS, claims
 from carp.daemon.status import some
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from carp.core.config import VhostConfig
 
-MAX_VHOSTS: Final = 510
-"""Vhosts of one source (design.md section 3)."""
 MAX_VALUES: Final = 1000
 """Values in one vhost, 64 characters counting as one: a vhost is read in one go, some 30 µs a mistake."""
 MAX_ERRORS: Final = 16
@@ -60,12 +58,6 @@ class _Item:
         """What is wrong, in lines of bounded number and length."""
         lines = [_printable(str(error)) for error in self.wrong[:MAX_ERRORS]]
         return some(lines, MAX_ERRORS, len(self.wrong), where=f"{self.path}: ")
-
-
-def check_count(vhosts: Sequence[Any]) -> None:
-    """Raise ConfigErrors for more vhosts than a node can hold."""
-    if len(vhosts) > MAX_VHOSTS:
-        raise ConfigErrors([ConfigError("vhosts", len(vhosts), f"are more than {MAX_VHOSTS} of one source")])
 
 
 async def read_set(items: Sequence[Any], held: Iterable[dict[str, Any]] = ()) -> Told:

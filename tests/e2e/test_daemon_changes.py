@@ -9,6 +9,8 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from beside import Measured, beside, labs
 from carpd import call, fileless, shown
 from nodefix import VIP, Lab, first, found, holds, idle, vhost, wait_until
@@ -169,21 +171,46 @@ def test_advskew_changes_in_place(lab: Lab) -> Measured:
 
 
 @beside
-def test_another_vhid_is_a_handover(lab: Lab) -> None:
-    """A vhost with a new vhid stops in good order and begins anew; one that leaves the file is released."""
+def test_another_vhid_is_a_handover(lab: Lab) -> Measured:
+    """A lone vhost goes on under a new vhid without a gap; one that leaves the file is released."""
     one = lab.daemon("n1", first()).start().master()
     lab.configure("n1", first(vhid=43))
     before = one.count
-    call(lab, "n1", "reload")
-    one.wait_event("replaced", since=before)
-    wait_until(lambda: shown(lab, "n1").get("vhid") == 43, 5, "the new vhid", one)
-    one.wait_event("state", since=before)
-    wait_until(lambda: shown(lab, "n1").get("state") == "MASTER", 6, "master again", one)
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        call(lab, "n1", "reload")
+        one.wait_event("replaced", since=before)
+        wait_until(lambda: shown(lab, "n1").get("vhid") == 43, 5, "the new vhid", one)
+        wait_until(lambda: shown(lab, "n1").get("state") == "MASTER", 6, "master again", one)
+        assert "lease-resumed" == shown(lab, "n1")["cause"]
+        summary = prober.stop().summary
+    assert 0 == summary.lost
     lab.configure("n1", vhost("other", vhid=44, addresses=[EXTRA]))
     call(lab, "n1", "reload")
     wait_until(lambda: not shown(lab, "n1"), 5, "it is gone", one)
     assert found(lab.node("n1")) is None
     assert "file" == shown(lab, "n1", "other")["source"]
+    return {"lost": summary.lost}
+
+
+@beside
+@pytest.mark.parametrize("order", [("n1", "n2"), ("n2", "n1")], ids=["master first", "backup first"])
+def test_another_vhid_on_two_nodes_in_turn(lab: Lab, order: tuple[str, str]) -> Measured:
+    """In whichever order, and with seconds between: no answer is lost, and there never are two owners."""
+    one, two = lab.pair()
+    lab.configure("n1", first(vhid=43))
+    lab.configure("n2", vhost(vhid=43, advskew=50))
+    with lab.prober(interval_ms=1.0) as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        for name in order:
+            call(lab, name, "reload")
+            wait_until(lambda n=name: shown(lab, n).get("vhid") == 43, 5, "the new vhid", one, two)  # type: ignore[misc]
+            idle(5.0)  # longer than a backup waits for a master that it cannot hear
+        states = sorted(shown(lab, name)["state"] for name in ("n1", "n2"))
+        summary = prober.stop().summary
+    assert ["BACKUP", "MASTER"] == states
+    assert (0, 0) == (summary.lost, summary.two_owners.total_s)
+    return {"lost": summary.lost}
 
 
 @beside

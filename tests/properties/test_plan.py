@@ -33,6 +33,7 @@ ADDRESSES = ("10.1.9.1", "10.1.9.2", "10.1.9.3", "10.2.9.1", "10.1.0.2", "192.0.
 """Of two segments; one is a node's own, one in no node's subnet."""
 POOL = "10.1.9.2-10.1.9.4"
 """Of these some are asked for by name, too."""
+TRANSPORTS = (Transport(), Transport("Unicast"), Transport(group4="224.0.0.99"), Transport(group6="ff02::99"))
 NODE = st.sampled_from(NODES)
 VIP = st.sampled_from(VIPS)
 
@@ -52,6 +53,18 @@ def _contexts(entry: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     return [(part["passwordRef"], tuple(part["addresses"])) for part in (entry, *entry.get("accept", ()))]
 
 
+def _hears(ears: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether who was told ``ears`` hears the groups that who was told ``told`` sends to."""
+    return _groups(told) <= _groups(ears) | set(ears.get("transport", {}).get("listen", ()))
+
+
+def _groups(entry: Mapping[str, Any]) -> set[str]:
+    given = entry.get("transport", {})
+    if given.get("mode") == "Unicast":
+        return set()
+    return {given.get("group", "224.0.0.18"), given.get("group6", "ff02::12")}
+
+
 class Cluster(RuleBasedStateMachine):
     """The actions, and what must hold after each."""
 
@@ -60,6 +73,8 @@ class Cluster(RuleBasedStateMachine):
         self.world = World()
         self.dead: set[str] = set()
         """Nodes whose Node object was deleted while they ran something, until they take a spec again."""
+        self.lost: set[str] = set()
+        """Nodes whose CarpNode was lost while they ran something: nothing tells any more where they send."""
         self.revived = 0
 
     @initialize()
@@ -82,18 +97,17 @@ class Cluster(RuleBasedStateMachine):
         most=st.sampled_from([1, 2, 3]),
         selector=st.sampled_from([None, None, Selector((("zone", "x"),)), Selector((("zone", "z"),))]),
         vhid=st.sampled_from([None, None, 7]),
-        unicast=st.booleans(),
+        transport=st.sampled_from(TRANSPORTS),
     )
     def apply(
         self, name: str, addresses: list[str], most: int, selector: Selector | None, vhid: int | None,
-        unicast: bool,
+        transport: Transport,
     ) -> None:  # fmt: skip
         old = self.world.vips.get(name)
         if old is not None and old.spec is not None and old.spec.vhid:
             vhid = old.spec.vhid  # A new vhid is a new vhost: that is not what is tested here.
         elif old is not None:
             vhid = None
-        transport = Transport("Unicast") if unicast else Transport()
         wanted: dict[str, Any] = {
             "max_nodes": most,
             "node_selector": selector,
@@ -156,12 +170,13 @@ class Cluster(RuleBasedStateMachine):
         if name in self.world.nodes:
             del self.world.nodes[name]
             if collected:
-                self.world.carpnodes.pop(name, None)
+                self.lose_carpnode(name)
             self.dead.add(name)
 
     @rule(name=NODE)
     def lose_carpnode(self, name: str) -> None:
-        self.world.carpnodes.pop(name, None)
+        if self.world.carpnodes.pop(name, None) is not None:
+            self.lost.add(name)
 
     @rule(name=NODE, ready=st.booleans())
     def ready(self, name: str, ready: bool) -> None:
@@ -205,6 +220,7 @@ class Cluster(RuleBasedStateMachine):
         self.world.take(name)
         if carp is not None and carp.listed and name in self.world.nodes and name not in self.world.down:
             self.dead.discard(name)
+            self.lost.discard(name)
 
     @rule(name=NODE)
     def confirm(self, name: str) -> None:
@@ -219,6 +235,7 @@ class Cluster(RuleBasedStateMachine):
             self.world.change_node(name, ready=True, ready_since=self.world.now)
         self.world.settle(30)
         self.dead -= set(self.world.nodes)
+        self.lost = {n for n in self.lost if n not in self.world.nodes or not self.world.carpnodes[n].listed}
         for name in self.world.vips:
             self._check_settled(name)
 
@@ -304,6 +321,8 @@ class Cluster(RuleBasedStateMachine):
             for one, told in found:
                 for other, ears in found:
                     assert _contexts(told)[0] in _contexts(ears), f"{other} is deaf to {one}: {name}"
+                    heard = _hears(ears, told) or {one, other} & self.lost
+                    assert heard, f"{other} does not listen where {one} sends: {name}"
 
     @invariant()
     def specs_are_sound(self) -> None:

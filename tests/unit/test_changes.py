@@ -32,9 +32,13 @@ class Engine:
 
     def add(self, settings: VhostConfig, memory: object) -> Any:
         self.done.append(("add", settings))
-        vhost = SimpleNamespace(reason="", demotions={}, stopped=False)
+        vhost = SimpleNamespace(reason="", demotions={}, stopped=False, left_lease=False)
         slot = SimpleNamespace(
-            config=settings, memory=memory, withdrawn="", member=SimpleNamespace(vhost=vhost)
+            config=settings,
+            memory=memory,
+            withdrawn="",
+            member=SimpleNamespace(vhost=vhost),
+            inherit=lambda old: self.done.append(("inherit", old.config.vhid)),
         )
         self.slots[settings.name] = slot
         return slot
@@ -91,6 +95,7 @@ def world() -> World:
 
 
 STOP_A = ("handle", "a", ev.Stop(release=True))
+LEAVE_A = ("handle", "a", ev.Stop(release=False))
 
 
 def test_the_same_set_again_is_no_step(world: World) -> None:
@@ -106,7 +111,10 @@ def test_a_change_is_made_in_place(world: World) -> None:
     assert [("reconfigure", new)] == world.steps()
 
 
-@pytest.mark.parametrize("fields", [{"vhid": 9}, {"interface": "eth1"}, {"manageAddresses": False}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"vhid": 9, "addresses": ["10.1.1.9"]}, {"interface": "eth1"}, {"manageAddresses": False}],
+)
 def test_another_place_is_a_replacement(world: World, fields: dict[str, Any]) -> None:
     """The old one hands over and lets go; then the new one begins, demoted as the old one was."""
     new = config(**({"name": "a", "vhid": 1, "addresses": ["10.1.1.1"]} | fields))
@@ -118,13 +126,33 @@ def test_another_place_is_a_replacement(world: World, fields: dict[str, Any]) ->
     assert {"disk": 40} == world.engine.slots["a"].member.vhost.demotions
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_another_vhid_alone_goes_on_where_nobody_took_over(world: World, *, left: bool) -> None:
+    """It leaves the addresses to their lease, which the new one resumes; not what somebody has taken."""
+    new = config(name="a", vhid=9, addresses=["10.1.1.1"])
+    assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", new, B)
+    assert [LEAVE_A] == world.steps()
+    world.engine.slots["a"].member.vhost.left_lease = left
+    world.changes.stopped("a")
+    inherits = [("inherit", 1)] if left else []
+    assert [("forget", "a"), ("add", new), *inherits, ("settle",)] == world.steps()
+
+
 def test_a_second_thought_while_it_hands_over(world: World) -> None:
     """Only the last settings begin, and the handover is asked for once."""
     first, second = (config(name="a", vhid=vhid, addresses=["10.1.1.1"]) for vhid in (8, 9))
     world.apply("file", first, B)
     assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", second, B)
     world.changes.stopped("a")
-    assert [STOP_A, ("forget", "a"), ("add", second), ("settle",)] == world.steps()
+    assert [LEAVE_A, ("forget", "a"), ("add", second), ("settle",)] == world.steps()
+
+
+def test_what_goes_for_good_while_it_changes_its_vhid(world: World) -> None:
+    """Nothing comes in its place any more: it is told to let go of its addresses after all."""
+    new = config(name="a", vhid=9, addresses=["10.1.1.1"])
+    world.apply("file", new, B)
+    assert [("b", "unchanged"), ("a", "removed")] == world.apply("file", B)
+    assert [LEAVE_A, STOP_A] == world.steps()
 
 
 def test_what_is_gone_hands_over_and_lets_go(world: World) -> None:

@@ -243,6 +243,17 @@ def test_no_vhost_at_all_is_an_error(tmp_path: Path) -> None:
     assert ["vhosts: is required: a list of at least one vhost"] == _load_errors(tmp_path)
 
 
+def test_more_than_a_node_can_hold_is_an_error(tmp_path: Path) -> None:
+    """510 are taken; one more, in whichever file, is an error with the limit and a place."""
+    texts = [_text(f"v{n}", n % 255 + 1, f"10.1.{n // 250}.{n % 250 + 1}") for n in range(510)]
+    texts = [text.replace("eth0", f"eth{n // 255}") for n, text in enumerate(texts)]
+    file = _write(tmp_path / "carp.yaml", "vhosts:\n" + "".join(t.removeprefix("vhosts:\n") for t in texts))
+    assert 510 == len(load(str(file))[0])
+    _write(tmp_path / "conf.d" / "more.yaml", _text("more", 1, "10.9.1.1").replace("eth0", "eth9"))
+    expected = ["conf.d/more.yaml: vhosts (line 1): 511 are more than 510 of one source"]
+    assert expected == _load_errors(tmp_path)
+
+
 def test_exposed_passwords_are_noted_once(tmp_path: Path) -> None:
     """A file with passwords, and a password file, that others can read are noted, each once."""
     secret = _write(tmp_path / "pass", "love\n")

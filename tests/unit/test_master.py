@@ -473,6 +473,19 @@ def test_ends_of_an_unanswered_stop(fields: dict[str, Any], release: bool, expec
     line.run(2.0)
     effects = tuple(e for _, e in station.done if not isinstance(e, ev.Cede | ev.Send))
     assert expected == _kinds(effects)
+    assert ("Leave" in expected and station.vhost.config.fenced) == station.vhost.left_lease
+
+
+def test_a_stop_that_is_to_release_after_all() -> None:
+    """A second order to stop, in the middle of the first, changes what becomes of the addresses."""
+    line, station = master(config())
+    line.give(station, ev.Stop())
+    line.run(0.5)
+    assert () == line.give(station, ev.Stop(release=True))
+    assert () == line.give(station, ev.Stop())
+    line.run(2.0)
+    assert 1 == len(station.times(ev.Release))
+    assert not station.vhost.left_lease
 
 
 def test_without_a_fence_nothing_is_ceded() -> None:

@@ -14,7 +14,8 @@ from carp.changes import Changes
 from carp.core.errors import ConfigErrors
 from carp.core.schema import parse_vhost
 from carp.daemon import store
-from carp.daemon.service import DaemonOptions, Service, serve
+from carp.daemon.configfile import load
+from carp.daemon.service import DaemonOptions, Service
 from carp.daemon.store import Settings, Store
 from carp.state import BusyError, Memory
 from inprocess import Carpd, carpd, configure, waiting
@@ -457,16 +458,17 @@ def test_more_vhosts_than_a_node_can_hold(play: Any) -> None:
     """They are refused before any is looked at, with the limit: over the socket, from the file, at start."""
     many = [waiting(f"v{n}", vhid=n % 255 + 1, interface=f"e{n}", addresses=[f"10.2.{n // 250}.{n % 250}"])
             for n in range(511)]  # fmt: skip
-    problem = "vhosts: 511 are more than 510 of one source"
+    limit = "are more than 510 of one source"
 
     async def scene(daemon: Carpd) -> None:
         given = {"uid": "u", "generation": 1, "cluster": "c"}
-        assert problem == await daemon.refusal("apply", vhosts=[7] * 511, **given)
+        assert f"vhosts: 511 {limit}" == await daemon.refusal("apply", vhosts=[7] * 511, **given)
         path = configure(daemon.folder.parent, many)
-        assert problem == await daemon.refusal("reload")
-        assert ([problem], ["web"]) == ((await daemon.ask("hello"))["problems"], await _names(daemon))
-        with pytest.raises(ConfigErrors, match=problem):
-            serve([parse_vhost(item) for item in many], DaemonOptions(path, str(daemon.folder), "s"))
+        said = f"{path}: vhosts (line 1): 511 {limit}"
+        assert said == await daemon.refusal("reload")
+        assert ([said], ["web"]) == ((await daemon.ask("hello"))["problems"], await _names(daemon))
+        with pytest.raises(ConfigErrors, match=limit):
+            load(path)
 
     play(scene, waiting())
 

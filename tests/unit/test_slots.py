@@ -198,6 +198,21 @@ def test_a_stopped_vhost_stays_where_it_is(kernel: Kernel) -> None:
     assert [] == kernel.events
 
 
+def test_a_withdrawn_vhost_keeps_its_interface_for_its_checks(kernel: Kernel) -> None:
+    """It is put onto one that was made anew, or a check of a gateway could never be well again; not more."""
+    kernel.settle()
+    kernel.slot.withdrawn = "all health checks fail"
+    kernel.slot.member.vhost.handle(ev.Stop(), kernel.time)
+    kernel.names = []
+    assert "interface eth0 does not exist" == kernel.settle().reason
+    assert {} == kernel.places.segments
+    kernel.names, kernel.found, kernel.events = ["eth0"], [*kernel.found, HELD], []
+    vhost = kernel.settle()
+    assert (State.INIT, "all health checks fail") == (vhost.state, vhost.reason)
+    assert [2] == list(kernel.places.segments)
+    assert ([], []) == (kernel.events, kernel.released)
+
+
 def test_a_disk_that_refuses_costs_only_the_memory(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged once for each reason, and tried again soon; with room again it is written as ever."""
     kernel.full = True

@@ -190,10 +190,11 @@ def test_a_backup_without_link_waits() -> None:
 
 
 def test_a_proven_lease_resumes_mastership() -> None:
-    """At once: advert, renewal, announcement; no down script. It lapses when the old lease does."""
+    """At once: advert, renewal, announcement, the up script alone. It lapses when the old lease does."""
     line, station = _new()
     effects = line.give(station, ev.Resume((address(US),), line.now + 0.5))
-    assert ["Changed", "Send", "Renew", "Announce"] == _kinds(effects)
+    assert ["Changed", "Send", "Renew", "Announce", "Script"] == _kinds(effects)
+    assert ev.Script(up=True) == effects[-1]
     assert [(MASTER, "lease-resumed")] == station.changes()
     assert pytest.approx(line.now + 2.0) == station.vhost.lapses_at
     line2, other = _new()

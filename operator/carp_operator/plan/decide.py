@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from carp_operator.plan import transports
 from carp_operator.plan.claims import Problem
 from carp_operator.plan.clock import derive
 from carp_operator.plan.contexts import Context, Told, advance
@@ -12,7 +13,7 @@ from carp_operator.plan.handover import Handover, judge
 from carp_operator.plan.members import Membership
 from carp_operator.plan.model import Notice
 from carp_operator.plan.status import Served, claims, compose
-from carp_operator.plan.vhosts import Common, addresses_text, demotions, entries, told
+from carp_operator.plan.vhosts import Common, addresses_text, demotions, entries, settled, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,8 @@ class _Draft:
     entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     problem: Problem | None = None
     step: Step | None = None
+    moving: tuple[str, ...] = ()
+    """Whom a change of the transport waits for."""
     handover: Handover = field(default_factory=Handover)
     bound: str = ""
     rate: float = 0.0
@@ -96,6 +99,7 @@ def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str,
         views=case.views,
         entries=draft.entries,
         step=draft.step,
+        moving=draft.moving,
         foreign=case.foreign,
         handover=draft.handover.status or case.vip.status.get("handover"),
         note=case.claim.note,
@@ -124,8 +128,8 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
         reason = Problem("NoPassword", "authentication: its password is being made")
         return _Draft(nobody, problem=Problem(case.key.reason, case.key.message) if case.key else reason)
     by_node = {v.node: v for v in case.views}
-    new = [Told(n, None) for n in membership.all if n not in by_node or by_node[n].told is None]
-    known = [told(v) for v in case.views if v.told is not None and v.node in membership.all]
+    new = [n for n in membership.all if n not in by_node or by_node[n].told is None]
+    known = [v for v in case.views if v.told is not None and v.node in membership.all]
     # Told nothing (any more), told to go now, or told what is lost: it runs the vhost, nobody knows how.
     unsure = [
         v.node
@@ -134,13 +138,17 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
     ]
     ghosts = sorted(case.lost.union(unsure))
     target = common.target(case.key.current)
-    step = advance(target, [*known, *new], ghosts, _lost(case.key, vip.status, target) if ghosts else ())
+    contexts = [*map(told, known), *(Told(n, None) for n in new)]
+    step = advance(target, contexts, ghosts, _lost(case.key, vip.status, target) if ghosts else ())
+    ways = [transports.told(v, settled=settled(v)) for v in known] + [transports.Told(n, None) for n in new]
+    stage = transports.advance(common.way(membership.all), ways, ghosts)
     held = {v.node: v.interface for v in case.views}
     places = {n: case.candidates.places.get(n) or held.get(n, "") for n in membership.all}
     master = claims(case.views, facts, now).master
     moved = judge(vip, membership.members, case.views, master.node if master else "", now)
-    made = entries(common, places, step.contexts, membership.all, facts, moved.demote)
-    return _Draft(membership, dict(made), None, step, moved, f"{clock.bound():.2f}s", clock.adverts())
+    made = entries(common, places, step.contexts, membership.all, stage.ways, facts, moved.demote)
+    bound, rate = f"{clock.bound():.2f}s", clock.adverts()
+    return _Draft(membership, dict(made), None, step, stage.waiting, moved, bound, rate)
 
 
 def _lost(key: KeyState, status: Mapping[str, Any], target: Context) -> list[Context]:

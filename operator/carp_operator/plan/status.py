@@ -42,6 +42,8 @@ class Served:
     views: Sequence[View]
     entries: Mapping[str, Mapping[str, Any]]
     step: Step | None
+    moving: tuple[str, ...]
+    """Whom a change of the transport waits for."""
     foreign: str
     """A foreign speaker of the same vhid."""
     handover: Mapping[str, Any] | None
@@ -207,30 +209,33 @@ def _ready(
     return "True", "Ready", "every member takes part"
 
 
+def _trouble(state: VhostState | None, *, ready: bool) -> str:
+    """Return why a member takes no part; empty where it does."""
+    if not ready:
+        return "the Node is not Ready"
+    if state is None:
+        return "has not reported it yet"
+    if state.refused:
+        return f"refused the settings: {state.refused}"
+    return state.problem or ("" if state.state in ("BACKUP", MASTER) else state.state)
+
+
+def _waits(nodes: Sequence[str]) -> str:
+    return f"waits for {', '.join(nodes)} (or until the Node is deleted)"
+
+
 def _troubles(served: Served, facts: Facts) -> list[str]:
-    views = {v.node: v for v in served.views}
-    found = []
-    for name in served.membership.members:
-        view, node = views.get(name), facts.nodes[name]
-        state: VhostState | None = view.state if view is not None else None
-        if not node.node.ready:
-            found.append(f"{name}: the Node is not Ready")
-        elif state is None:
-            found.append(f"{name}: has not reported it yet")
-        elif state.refused:
-            found.append(f"{name}: refused the settings: {state.refused}")
-        elif state.problem:
-            found.append(f"{name}: {state.problem}")
-        elif state.state not in ("BACKUP", MASTER):
-            found.append(f"{name}: {state.state}")
+    states = {v.node: v.state for v in served.views}
+    members = served.membership.members
+    told = {n: _trouble(states.get(n), ready=facts.nodes[n].node.ready) for n in members}
+    found = [f"{name}: {trouble}" for name, trouble in told.items() if trouble]
     found += [f"{name}: {why}" for name, why in served.membership.kept]
-    if len(served.membership.members) == 1 and served.vip.spec is not None and served.vip.spec.max_nodes > 1:
-        found.append(f"{served.membership.members[0]} is the only member: nobody can take over")
+    if len(members) == 1 and served.vip.spec is not None and served.vip.spec.max_nodes > 1:
+        found.append(f"{members[0]} is the only member: nobody can take over")
     if served.step is not None and served.step.waiting and served.step.step != "Done":
-        waiting = ", ".join(served.step.waiting)
-        found.append(
-            f"authentication: step {served.step.step} waits for {waiting} (or until the Node is deleted)"
-        )
+        found.append(f"authentication: step {served.step.step} {_waits(served.step.waiting)}")
+    if served.moving:
+        found.append(f"transport: its change {_waits(served.moving)}")
     if served.foreign:
         found.append(f"vhid {served.vhid} is also spoken by {served.foreign}")
     return found

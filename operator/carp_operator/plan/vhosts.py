@@ -10,6 +10,7 @@ from carp.core.errors import ConfigErrors
 from carp.core.schema import parse_vhost
 from carp_operator.plan.contexts import Context, Told
 from carp_operator.plan.handover import DEMOTION
+from carp_operator.plan.transports import Way
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -85,10 +86,22 @@ class Common:
         """Return the context that all should sign with in the end."""
         return Context(key, addresses_text(self.addresses))
 
+    def way(self, members: Sequence[str]) -> Way:
+        """Return where all should send in the end; a lone member has no peers."""
+        given = self.spec.transport
+        if given.mode == "Unicast" and len(members) < 2 and not given.extra_peers:
+            return Way()
+        return Way.of(given.mode, given.group4, given.group6)
+
 
 def addresses_text(addresses: Sequence[Vip]) -> tuple[str, ...]:
     """Return addresses as an entry has them: without a prefix length that is the default."""
     return tuple(str(a.ip) if a.network.prefixlen == a.network.max_prefixlen else str(a) for a in addresses)
+
+
+def settled(view: View) -> bool:
+    """Whether a node has stored what it was told, and refused nothing."""
+    return view.confirmed and not (view.state is not None and view.state.refused)
 
 
 def told(view: View) -> Told:
@@ -99,8 +112,7 @@ def told(view: View) -> Told:
         Context(other.get("passwordRef", ""), tuple(other.get("addresses", ())))
         for other in entry.get("accept", ())
     )
-    refused = view.state is not None and bool(view.state.refused)
-    return Told(view.node, sign, accept, view.confirmed and not refused)
+    return Told(view.node, sign, accept, settled(view))
 
 
 def entries(
@@ -108,11 +120,13 @@ def entries(
     places: Mapping[str, str],
     contexts: Mapping[str, tuple[Context, tuple[Context, ...]]],
     ranks: Sequence[str],
+    ways: Mapping[str, tuple[Way, tuple[str, ...]]],
     facts: Facts,
     moving: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the entry of each node in ``ranks``, which are in order of preference.
 
+    ``contexts`` and ``ways``: what each signs with and accepts, where it sends to and what else it hears.
     ``moving``: who is to hand over now.
     """
     shared = common.shared()
@@ -135,7 +149,7 @@ def entries(
         for_now = demoted.get(name, []) + ([dict(DEMOTION)] if name in moving else [])
         if for_now:
             entry["demotions"] = for_now
-        transport = _transport(common.spec, name, sources)
+        transport = _transport(common.spec, *ways[name], name, sources)
         if transport:
             entry["transport"] = transport
             entry |= _named(sources[name]) if transport["mode"] == "Unicast" else {}
@@ -165,14 +179,17 @@ def _sources(facts: Facts, name: str, interface: str, addresses: Sequence[Vip]) 
     return tuple(found)
 
 
-def _transport(spec: VipSpec, name: str, sources: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    given = spec.transport
-    if given.mode == "Unicast":
+def _transport(
+    spec: VipSpec, way: Way, listen: Sequence[str], name: str, sources: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    also = {"listen": list(listen)} if listen else {}
+    if way.mode == "Unicast":
         ours = [source for other in sorted(sources) if other != name for source in sources[other]]
-        return {"mode": "Unicast", "peers": [*ours, *given.extra_peers]} if ours or given.extra_peers else {}
-    groups = {"group": given.group4, "group6": given.group6}
-    chosen = {key: value for key, value in groups.items() if value}
-    return {"mode": "Multicast", **chosen} if chosen else {}
+        peers = [*ours, *spec.transport.extra_peers]
+        return {"mode": "Unicast", "peers": peers, **also} if peers else {}
+    named = {"group": (way.group4, Way().group4), "group6": (way.group6, Way().group6)}
+    groups = {key: group for key, (group, usual) in named.items() if group != usual}
+    return {"mode": way.mode, **groups, **also} if (groups or also or way.mode != Way().mode) else {}
 
 
 def _named(sources: Sequence[str]) -> dict[str, str]:
