@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from carp.core import events as ev
+from carp.links import Place, resolve
 from carp.state import BusyError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from carp.core.config import VhostConfig
     from carp.engine import Engine
+    from carp.links import Inventory
     from carp.slots import Slot
     from carp.state import Memory
 
@@ -70,6 +72,8 @@ class Changes:
         self._leaving: dict[str, VhostConfig | None] = {}
         """Vhosts that are being handed over, and what comes in their place."""
         self._left = asyncio.Event()
+        self._inventory: Inventory | None = None
+        """What the host has, as the set that is applied sees it."""
 
     def owner(self, name: str) -> str:
         """Return the source that a vhost belongs to."""
@@ -98,6 +102,7 @@ class Changes:
         What is refused waits for `retry`.
         """
         outcomes = []
+        self._inventory = None
         wanted = set(keep)
         before = self._refused.get(source, {})
         self._refused[source] = {name: before[name] for name in wanted if name in before}
@@ -119,6 +124,7 @@ class Changes:
         To be called when something may have gone that was in the way; not beside `apply`.
         """
         taken = []
+        self._inventory = None
         for source, refused in list(self._refused.items()):
             for refusal in list(refused.values()):
                 await breathe()
@@ -139,12 +145,24 @@ class Changes:
             rival = self._rival(source, config)
             if rival:
                 return rival
+        problem = "" if slot is None else self._obstacle(slot.config, config)
+        if problem:
+            return problem
         # A vhost that does not run yet waits for such an address, with the reason.
         own = {vip.ip for vip in config.addresses}
         taken = [ip for ip in own if ip not in self._engine.links.own and self._engine.links.elsewhere(ip)]
         if taken and slot is not None:
             return f"addresses: another carp process on this host has {min(taken, key=str)}"
         return ""
+
+    def _obstacle(self, old: VhostConfig, new: VhostConfig) -> str:
+        """Return why what runs where it is could not with new settings: then it goes on with the old ones."""
+        if old == new or old.interface != new.interface:
+            return ""
+        if self._inventory is None:
+            self._inventory = self._engine.links.inventory()
+        found = resolve(new, self._inventory)
+        return found if isinstance(found, str) and isinstance(resolve(old, self._inventory), Place) else ""
 
     def _rival(self, source: str, config: VhostConfig) -> str:
         """Return what of a vhost belongs to one of another source, or to one that still has to let it go."""

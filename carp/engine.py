@@ -117,8 +117,9 @@ class Engine:
         slot.port.reconfigure(config)
         self._deliver(slot.member, ev.Reconfigure(config))
         self._changed()
-        if not proven:
-            slot.mine = {vip.ip for vip in config.addresses} if slot.port.segment else slot.mine
+        if not proven and slot.port.segment:
+            slot.mine = {vip.ip for vip in config.addresses}
+        if not proven or old.lifetime != config.lifetime:
             # Nothing else in the file changes, and a write can be held up by a busy disk.
             slot.remember(self._clock)
         self._places.rejoin(slot, moved=old.transport != config.transport)

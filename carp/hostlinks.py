@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp.fence import is_ours
+from carp.links import Inventory
 from carp.rtnl import FOR_EVER, Addr, DelAddr, DelLink, NewAddr, NewLink
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class HostLinks:
         self._look_for_others()
         if before != self.shown():
             self.on_change()
+
+    def inventory(self) -> Inventory:
+        """Return all links and addresses as they are known."""
+        addresses = [address for each in self._addresses.values() for address in each.values()]
+        return Inventory(list(self._links.values()), addresses, self._has_proto)
 
     @property
     def wanted(self) -> bool:

@@ -76,7 +76,7 @@ class Memory:
         return Seal(last=reserved, reserved=reserved, newest=newest, floors=floors)
 
     def proves(self, config: VhostConfig) -> bool:
-        """Whether the last run had this vhid, these addresses and this password."""
+        """Whether the last run had this vhid, these addresses, their lifetime and this password."""
         try:
             salt = bytes.fromhex(self._stored["salt"])
             fingerprint = bytes.fromhex(self._stored["fingerprint"])
@@ -125,6 +125,9 @@ class Memory:
 
 
 def _fingerprint(config: VhostConfig, salt: bytes) -> bytes:
-    """Return a keyed MAC of vhid, addresses and password: a bare hash of 19 bytes would be guessed."""
-    parts = [str(config.vhid), *sorted(str(vip) for vip in config.addresses)]
+    """Return a keyed MAC of vhid, addresses and password: a bare hash of 19 bytes would be guessed.
+
+    And of their lifetime: one that was longer may run on when another member has taken over.
+    """
+    parts = [str(config.vhid), str(config.lifetime), *sorted(str(vip) for vip in config.addresses)]
     return hmac.digest(salt, b"\0".join((config.sign.password, *(p.encode() for p in parts))), hashlib.sha256)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from carp.core import events as ev
 from carp.core.seal import newer
 
 if TYPE_CHECKING:
+    from carp.core.config import VhostConfig
     from carp.core.seal import Seal
 
 REPEAT: Final = 0.1
@@ -85,3 +87,19 @@ class Leaving:
         # From now, not from when it was due: a late step must not be followed by a burst.
         self._next_at = min(now + REPEAT, self._give_up_at)
         return Step.BOW_OUT
+
+
+def farewell(
+    config: VhostConfig, leaving: Leaving | None, lapses_at: float
+) -> tuple[tuple[ev.Effect, ...], bool]:
+    """Return what a stop ends with, and whether it leaves the addresses to their lease.
+
+    They are deleted where a successor holds them, or nothing else would take them away.
+    """
+    gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
+    last: tuple[ev.Effect, ...] = () if gone else (ev.Leave(lapses_at),)
+    if config.manage and (gone or not config.fenced):
+        last += (ev.Release(config.addresses),)
+    if gone or config.scripts.on_exit:
+        last += (ev.Script(up=False),)
+    return last, config.fenced and not gone

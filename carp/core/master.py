@@ -36,6 +36,7 @@ class Master:
         self._advert_at = grid(now, period)
         self._announce_at = NEVER
         self._announce_left = 0
+        self._hold_later = False
 
     def due(self) -> float:
         """Return when `tick` has something to do."""
@@ -47,6 +48,17 @@ class Master:
         self.period = period
         self._lifetime = config.timing.lifetime()
         self._advert_at = min(self._advert_at, grid(now, period))
+
+    def hold(self, now: float) -> Sequence[Effect]:
+        """Hold what the settings say now, and announce it; one that leaves only if it stays after all.
+
+        An ordinary advert in the middle of a handover would make the successor yield.
+        """
+        if self.leaving is not None:
+            self._hold_later = True
+            return ()
+        self._hold_later = False
+        return (ev.Send(), ev.Hold(), *self.announce(now))
 
     def advertise(self, now: float, lapses_at: float) -> Sequence[Effect]:
         """Send an advert and renew, in this order; at short intervals renew only as often as L/4 asks.
@@ -130,5 +142,6 @@ class Master:
             case Step.UNANSWERED:
                 self.leaving = None
                 text = f"nobody answered the bow-out ({handover.purpose.value}): staying master"
-                return (*self.advertise(now, lapses_at), ev.Notice("unanswered", text)), None
+                held = self.hold(now) if self._hold_later else ()
+                return (*self.advertise(now, lapses_at), *held, ev.Notice("unanswered", text)), None
         return (), None

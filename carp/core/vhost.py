@@ -16,7 +16,7 @@ from carp.core.backup import Backup
 from carp.core.config import held_difference
 from carp.core.election import Standing, compare
 from carp.core.errors import DropReason, MisuseError
-from carp.core.leaving import Purpose
+from carp.core.leaving import Purpose, farewell
 from carp.core.listening import conflict_over
 from carp.core.master import Master
 from carp.core.others import Others
@@ -289,6 +289,8 @@ class Vhost:
                 self.signer.seal.raise_floors(self.others.sources(), advert.counter >> 32)
             backup.hear_bow_out(own[1], source, now, jitter=self.others.have_our_interval())
             return
+        if self.cause == Cause.CLAIM_FAILED.value:
+            self.reason = ""  # somebody else could: whatever was in the way, nobody waits for it
         self.others.note(advert, source, now, self.config.timing, sealed=sealed)
         rivals = self.others.have_our_interval(), self.others.have_our_interval(besides_master=True)
         backup.hear(own, advert, source, now, rivals=rivals)
@@ -364,17 +366,9 @@ class Vhost:
         return (*changed, ev.Stopped())
 
     def _end(self, master: Master, now: float) -> Sequence[Effect]:
-        """Finish a stop: delete where a successor holds the addresses, else leave them to the fence."""
-        leaving, scripts = master.leaving, self.config.scripts
-        gone = leaving is not None and (leaving.release or leaving.answered_at is not None)
-        last: tuple[Effect, ...] = () if gone else (ev.Leave(self.lapses_at),)
-        if self.config.manage and (gone or not self.config.fenced):
-            last += (ev.Release(self.config.addresses),)
-        if gone or scripts.on_exit:
-            last += (ev.Script(up=False),)
+        """Finish a stop; the last advert and renewal belong to the master that we still are."""
+        last, self.left_lease = farewell(self.config, master.leaving, self.lapses_at)
         self.stopped = True
-        self.left_lease = self.config.fenced and not gone
-        # The last advert and renewal belong to the master that we still are.
         return (*last, self._change(Cause.STOPPED, now), ev.Stopped())
 
     def _reconfigure(self, config: VhostConfig, now: float) -> Sequence[Effect]:
@@ -397,4 +391,10 @@ class Vhost:
             self.lapses_at = NEVER
         removed, again = held_difference(old, config)
         release = (ev.Release(removed),) if removed else ()
-        return (*release, ev.Send(), ev.Hold(), *self.master.announce(now)) if again else release
+        if again:
+            return (*release, *self.master.hold(now))
+        if not self.has_lease or config.lifetime >= old.lifetime or self.master.leaving is not None:
+            return release
+        # Others wait a shorter time from now on: so must the kernel.
+        self.lapses_at = min(self.lapses_at, now + config.lifetime)
+        return (*release, ev.Send(), ev.Hold())

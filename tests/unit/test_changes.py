@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_interface
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from carp.changes import Changes, Outcome
 from carp.core import events as ev
+from carp.links import Inventory
+from carp.rtnl import FOR_EVER, Addr, Link
 from carp.state import BusyError
 from pair import config
 
@@ -28,7 +31,10 @@ class Engine:
         self.slots: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
         self.elsewhere: set[str] = set()
-        self.links = SimpleNamespace(own=set(), elsewhere=lambda ip: str(ip) in self.elsewhere)
+        self.inventory = Inventory([], [], has_proto=True)
+        self.links = SimpleNamespace(
+            own=set(), elsewhere=lambda ip: str(ip) in self.elsewhere, inventory=lambda: self.inventory
+        )
 
     def add(self, settings: VhostConfig, memory: object) -> Any:
         self.done.append(("add", settings))
@@ -169,6 +175,34 @@ def test_what_is_gone_comes_back_meanwhile(world: World) -> None:
     assert [("a", "replaced"), ("b", "unchanged")] == world.apply("file", A, B)
     world.changes.stopped("a")
     assert [STOP_A, ("forget", "a"), ("add", A), ("settle",)] == world.steps()
+
+
+def _inventory(*addresses: str) -> Inventory:
+    host = [Addr(2, (a := ip_interface(text)).ip, a.network.prefixlen, 0, 0, FOR_EVER) for text in addresses]
+    link = Link(2, "eth0", b"\2\0\0\0\0\1", 0x41, 1500, 6, "")
+    return Inventory([link], host, has_proto=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"addresses": ["10.1.1.1", "10.1.0.5"]}, "address 10.1.0.5 is already the interface's own address"),
+        ({"addresses": ["10.1.1.1", "2001:db8::9"]}, "interface eth0 has no IPv6 address to send from"),
+        ({"source": "10.1.0.99"}, "interface eth0 does not have the source address 10.1.0.99"),
+        ({"vhid": 9, "source": "10.1.0.99"}, "interface eth0 does not have the source address 10.1.0.99"),
+    ],
+)
+def test_what_runs_is_not_given_what_it_could_not_run_with(
+    world: World, fields: dict[str, Any], problem: str
+) -> None:
+    """It would drop its addresses, or make the host's own one a lease: it goes on as it is."""
+    world.engine.inventory = _inventory("10.1.0.5/16")
+    new = config(**({"name": "a", "vhid": 1, "addresses": ["10.1.1.1"]} | fields))
+    (_, said), _ = world.apply("file", new, B)
+    assert said.startswith(problem)
+    assert [] == world.steps()
+    world.engine.inventory = Inventory([], [], has_proto=True)
+    assert [("file", "a", "changed" if new.vhid == 1 else "replaced")] == world.retry()
 
 
 def test_keep(world: World) -> None:

@@ -99,9 +99,10 @@ def test_a_file_of_its_own_that_only_the_owner_reads(tmp_path: Path) -> None:
         ({"password": "hate"}, False),
         ({"addresses": ["10.1.1.252", "10.1.1.253"]}, False),
         ({"addresses": ["10.1.1.252/24"]}, False),
+        ({"deadRatio": 60}, False),
     ],
 )
-def test_a_lease_is_proven_by_vhid_addresses_and_password(
+def test_a_lease_is_proven_by_vhid_addresses_lifetime_and_password(
     tmp_path: Path, fields: dict[str, Any], proven: bool
 ) -> None:
     """Any of them changed, and the address that the kernel holds is not ours to resume."""

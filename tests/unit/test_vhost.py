@@ -326,6 +326,44 @@ def test_a_master_changes_what_it_holds_by_the_difference(
     assert MASTER is station.state
 
 
+def test_a_shorter_lifetime_holds_from_now_on() -> None:
+    """Others take over sooner from now on: the kernel's lease, and ours, must end sooner, too."""
+    line, station = master(config(deadRatio=60))
+    line.run(4.0)
+    assert station.vhost.lapses_at > line.now + 30
+    assert ["Send", "Hold"] == _kinds(line.give(station, ev.Reconfigure(config(deadRatio=3))))
+    assert station.vhost.lapses_at <= line.now + 2.0
+    assert [] == _kinds(line.give(station, ev.Reconfigure(config(deadRatio=60))))
+    line.run(10.0)
+    assert MASTER is station.state
+
+
+def test_new_addresses_in_the_middle_of_a_handover() -> None:
+    """No ordinary advert: the successor would yield to it. Held and announced only if nobody takes over."""
+    new = ev.Reconfigure(config(addresses=["10.1.1.252", "10.1.1.253"]))
+    line, station = master(config())
+    line.give(station, ev.StepDown())
+    line.hear(station, plain(config()), THEM)
+    assert () == line.give(station, new)
+    line.run(1.0)
+    assert (BACKUP, []) == (station.state, station.times(ev.Hold))
+    line, station = master(config())
+    line.give(station, ev.StepDown())
+    station.forget()
+    assert () == line.give(station, new)
+    line.run(2.0)
+    assert (MASTER, 1, 1) == (station.state, len(station.times(ev.Hold)), len(station.times(ev.Announce)))
+
+
+def test_why_a_claim_failed_is_forgotten_when_somebody_else_is_master() -> None:
+    """What was in the way then may be long gone."""
+    line, station = master(config())
+    line.give(station, ev.ClaimFailed("cannot send"))
+    assert "cannot send" == station.vhost.reason
+    line.hear(station, plain(config()), THEM)
+    assert "" == station.vhost.reason
+
+
 @pytest.mark.parametrize("field", [{"fencing": "Off"}, {"manageAddresses": False}])
 def test_without_a_fence_there_is_no_lease_to_lapse(field: dict[str, Any]) -> None:
     """A master whose fence was switched off stays master without renewals."""
