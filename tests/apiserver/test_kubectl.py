@@ -119,6 +119,8 @@ def test_status_and_explain(setup: Setup, plugin: Plugin) -> None:
     done = plugin("explain", "vip/web")
     assert 0 == done.returncode
     assert done.stdout.startswith(f"{_master(setup)} is master of web ({ADDRESS};")
+    found = json.loads(plugin("explain", "web", "-o", "json").stdout)
+    assert setup.vip("web")["status"]["backups"] == found["successors"]
 
 
 def test_watch(setup: Setup, plugin: Plugin) -> None:
@@ -187,6 +189,10 @@ def test_diff_is_what_then_happens(setup: Setup, plugin: Plugin) -> None:
     done = plugin("diff", "-f", "-", stdin=json.dumps(manifest))
     assert (1, "") == (done.returncode, done.stderr)
     told = [line.split()[2].strip('":') for line in done.stdout.splitlines() if "signs planned.1" in line]
+    (data, *_) = json.loads(plugin("diff", "-f", "-", "-o", "json", stdin=json.dumps(manifest)).stdout)[
+        "changes"
+    ]
+    assert told == [member.partition(":")[0] for member in data["applied"]["members"]]
     setup.plane.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
     setup.until(lambda: setup.condition("planned")[1] == "Ready", "planned is ready")
     status = setup.vip("planned")["status"]
@@ -202,6 +208,11 @@ def test_bundle_without_secrets(setup: Setup, plugin: Plugin, tmp_path: Path) ->
     setup.put_secret("planted", password=secret)
     setup.plane.kubectl("annotate", "node", "n1", f"note={base64.b64encode(secret.encode()).decode()}")
     setup.plane.kubectl("annotate", "vip", "web", f"note={secret}")
+    told = "--from-literal=carp.yaml=password: planted-in-a-map"
+    setup.plane.kubectl("create", "configmap", "planted", "-n", NAMESPACE, told)
+    check = {"name": "web", "http": {"url": "http://127.0.0.1/x?token=planted-in-a-query"}}
+    patch = json.dumps({"spec": {"healthChecks": [check]}})
+    setup.plane.kubectl("patch", "vip", "web", "--type=merge", "-p", patch)
     path = tmp_path / "bundle.tgz"
     done = plugin("support-bundle", "-o", str(path), "-n", NAMESPACE)
     assert (0, "") == (done.returncode, done.stderr)
@@ -214,6 +225,8 @@ def test_bundle_without_secrets(setup: Setup, plugin: Plugin, tmp_path: Path) ->
         assert value.encode() not in text
         assert base64.b64encode(value.encode()) not in text
     assert text.count(b"(removed)") >= 2
+    assert b"planted-in-a-" not in text
+    assert b"carp.yaml" in text
     assert b'"gitVersion"' in text
 
 

@@ -34,6 +34,14 @@ def lost_field(install: Install, cluster: Cluster) -> None:
     del fields["vhosts"]["items"]["properties"]["firstClaimant"]
 
 
+def controller(replicas: int, *command: str) -> dict[str, Any]:
+    """Return the Deployment of the controller, all replicas of which are ready."""
+    template = {"spec": {"containers": [{"name": "controller", "command": list(command)}]}}
+    spec = {"replicas": replicas, "template": template}
+    return named("c", metadata=labels("controller"), spec=spec, status={"readyReplicas": replicas})
+
+
+OLD_LEASE = named("l", spec={"holderIdentity": "c-1", "renewTime": SINCE})
 SERVING = part("web", "BACKUP")
 PROBLEMS: list[tuple[Any, str, str, Verdict, str]] = [
     (
@@ -74,12 +82,20 @@ PROBLEMS: list[tuple[Any, str, str, Verdict, str]] = [
         "none of 1",
     ),
     (
-        changed(lease=named("l", spec={"holderIdentity": "c-1", "renewTime": SINCE})),
+        changed(lease=OLD_LEASE, controllers=[controller(2)]),
         "controller",
         "lease",
         Verdict.WARN,
         "renewed 2m00s ago",
     ),
+    (
+        changed(lease=OLD_LEASE, controllers=[controller(1, "carp-controller", "--leader-elect")]),
+        "controller",
+        "lease",
+        Verdict.WARN,
+        "renewed 2m00s ago",
+    ),
+    (changed(lease=OLD_LEASE, controllers=None), "controller", "lease", Verdict.WARN, "renewed 2m00s ago"),
     (
         changed(pods=[pod("n1"), pod("n2"), pod("n3", image="carp:2")]),
         "cluster",
@@ -123,11 +139,21 @@ def test_what_may_not_be_read_is_skipped() -> None:
     assert {Verdict.SKIPPED} == verdicts
 
 
+@pytest.mark.parametrize("command", [(), ("carp-controller", "--resync=1h")])
+def test_lease_of_an_earlier_set_up(command: tuple[str, ...]) -> None:
+    """With one replica nobody renews the Lease that several have left, and nothing is wrong."""
+    install, cluster = good_install()
+    changed(lease=OLD_LEASE, controllers=[controller(1, *command)])(install, cluster)
+    finding = troubles(install, cluster)["controller", "lease"]
+    assert (Verdict.SKIPPED, "") == (finding.verdict, finding.advice)
+    assert "left over" in finding.text
+
+
 def test_advice_on_logs_is_what_kubectl_takes() -> None:
     """`kubectl logs` takes a name or a selector, and refuses both together."""
     install, cluster = good_install()
     with_objects("vips", vip("web", "n1", "n2", observedGeneration=0))(install, cluster)
-    changed(lease=named("l", spec={"holderIdentity": "c-1", "renewTime": SINCE}))(install, cluster)
+    changed(lease=OLD_LEASE, controllers=[controller(2)])(install, cluster)
     found = troubles(install, cluster)
     for check in ("answers", "lease"):
         command = "kubectl -n carp-system logs -l app.kubernetes.io/component=controller"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from carp_operator.kubectl import main as plugin
 from carp_operator.kubectl.explain import paragraph
@@ -70,6 +71,23 @@ def test_trouble() -> None:
 def test_special(found: dict[str, object], piece: str) -> None:
     """A lone member, nobody, a finished handover."""
     assert piece in paragraph(found, Cluster(), NOW)
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_as_data(output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The facts behind the sentences, with what status shows; the exit code is the same."""
+    fake = healthy("web")
+    fake.put("nodes", node("n3", ready=False))
+    monkeypatch.setattr("carp_operator.kubectl.access.client", lambda given: fake)
+    assert 0 == plugin.main(["explain", "web", "-o", output])
+    found = yaml.safe_load(capsys.readouterr().out)  # which reads JSON, too
+    assert ("web", "n1", True) == (found["name"], found["master"], found["ready"])
+    assert (["n2"], []) == (found["successors"], found["unread"])
+    assert [{"name": "n3", "problem": "its Node is not Ready"}] == found["unable"]
+    assert found["text"][0].startswith("n1 is master of web (10.1.0.252; vhid 42) on eth0 since ")
+    assert "n3 could not take over: its Node is not Ready." in found["text"]
+    fake.put("virtualips", vip("web", conditions=[]))
+    assert 1 == plugin.main(["explain", "web", "-o", output])
 
 
 def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

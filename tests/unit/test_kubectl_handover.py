@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carp_operator.kube.errors import Unreachable
 from carp_operator.kubectl import main as plugin
 from carp_operator.kubectl import waiting
 from carp_operator.plan.handover import ANNOTATION
@@ -11,6 +12,9 @@ from kubectlfix import NOW, FakeCluster, healthy, vip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from carp_operator.kube.resources import Resource
+    from kubectlfix import Object
 
 
 @pytest.fixture
@@ -59,6 +63,12 @@ def test_to_a_node(fake: FakeCluster) -> None:
             "failed: n1 is still master after 60 s",
             "error: handover of web failed: n1 is still master after 60 s",
         ),
+        (
+            "refused: addresses: 10.1.0.252 belongs to the older VirtualIP dns",
+            "error: handover of web refused: addresses: 10.1.0.252 belongs to the older VirtualIP dns",
+        ),
+        ("refused (NoPassword)", "error: handover of web: refused (NoPassword)"),
+        ("failed", "error: handover of web: failed"),
     ],
 )
 def test_not_done(result: str, line: str, fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +85,47 @@ def test_nobody_answers(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -
     err = capsys.readouterr().err
     assert "timed out after 0.001s waiting for the handover of web: n1 is master" in err
     assert "kubectl carp doctor" in err
+
+
+def lose_connections(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let that many reads fail once something was written."""
+    original, left = fake.get, times
+
+    def cut(kind: Resource, name: str) -> Object:
+        nonlocal left
+        if fake.patches and left:
+            left -= 1
+            raise Unreachable(f"get {kind} {name}", "Connection reset by peer")
+        return original(kind, name)
+
+    def patched(*words: Any, **more: Any) -> Object:
+        with monkeypatch.context() as patch:
+            patch.setattr(fake, "get", original)
+            return write(*words, **more)
+
+    write = fake.patch
+    monkeypatch.setattr(fake, "get", cut)
+    monkeypatch.setattr(fake, "patch", patched)
+
+
+def test_the_move_cuts_the_connection(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The VirtualIP may be the API server's own: the result is asked for again, the request made once."""
+    lose_connections(fake, monkeypatch, 3)
+    assert 0 == plugin.main(["handover", "web"])
+    shown = capsys.readouterr()
+    assert ("virtualip.carp.vip/web handed over: n2 is master\n", "") == (shown.out, shown.err)
+    assert 1 == len(fake.patches)
+
+
+def test_the_connection_does_not_come_back(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the timeout it says so."""
+    lose_connections(fake, monkeypatch, 1_000_000)
+    assert 1 == plugin.main(["handover", "web", "--timeout", "10ms"])
+    assert "Unable to connect to the server: Connection reset by peer\n" == capsys.readouterr().err
 
 
 def test_without_waiting(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,3 +168,40 @@ def test_our_clock_is_wrong(fake: FakeCluster) -> None:
     assert 0 == plugin.main(["handover", "web"])
     asked = [body["metadata"]["annotations"][ANNOTATION] for _, _, body in fake.patches]
     assert ["!n1@2026-01-01T00:00:00Z", "!n1@2026-01-01T01:00:00Z"] == asked
+
+
+def test_our_clock_is_wrong_and_the_move_cuts_the_connection(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is written a second time while the first may be carried out: that is tried again."""
+    answer, patch, lost = fake.on_patch, fake.patch, [Unreachable("patch virtualips web", "reset")]
+
+    def stamped(plural: str, name: str) -> None:
+        meta = fake.of(plural, name)["metadata"]
+        meta["managedFields"] = [{"manager": "kubectl-carp", "time": "2026-01-01T01:00:00Z"}]
+        answer(plural, name)
+
+    def cut(*words: Any, **more: Any) -> Object:
+        if fake.patches and lost:
+            raise lost.pop()
+        return patch(*words, **more)
+
+    monkeypatch.setattr(fake, "patch", cut)
+    fake.on_patch = stamped
+    assert 0 == plugin.main(["handover", "web"])
+    assert ([], 2) == (lost, len(fake.patches))
+
+
+def test_the_request_is_made_once(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the API server cannot be reached from the start, nothing is waited for."""
+
+    def lost(*words: Any, **more: Any) -> Object:
+        fake.patches.append(("", "", {}))
+        raise Unreachable("patch virtualips web", "refused")
+
+    monkeypatch.setattr(fake, "patch", lost)
+    assert 1 == plugin.main(["handover", "web"])
+    assert "Unable to connect to the server: refused\n" == capsys.readouterr().err
+    assert 1 == len(fake.patches)

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from carp_operator.kube.errors import Unreachable
 from carp_operator.kubectl import main as plugin
 from carp_operator.kubectl import maintenance, waiting
 from kubectlfix import FakeCluster, healthy, node
+
+if TYPE_CHECKING:
+    from carp_operator.kube.resources import Resource
+    from kubectlfix import Object
 
 ON = {"metadata": {"annotations": {"carp.vip/maintenance": "true"}}}
 OFF = {"metadata": {"annotations": {"carp.vip/maintenance": None}}}
@@ -34,6 +41,24 @@ def test_on(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert [("carpnodes", "n1", ON)] == fake.patches
     shown = capsys.readouterr().out
     assert "carpnode.carp.vip/n1 maintenance on\nn1 is master of nothing\n" == shown
+
+
+def test_the_move_cuts_the_connection(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of the VirtualIPs may be the API server's own: it looks again."""
+    original, lost = fake.list, [Unreachable("list virtualips", "reset")]
+
+    def cut(kind: Resource, **more: str) -> list[Object]:
+        if lost:
+            raise lost.pop()
+        return original(kind, **more)
+
+    monkeypatch.setattr(fake, "list", cut)
+    fake.on_patch = lambda plural, name: leave(fake, "dns", "web")
+    assert 0 == plugin.main(["maintenance", "n1", "on"])
+    assert capsys.readouterr().out.endswith("n1 is master of nothing\n")
+    assert ([], 1) == (lost, len(fake.patches))
 
 
 def test_nobody_else(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,8 +110,9 @@ def test_others_are_skipped() -> None:
 
 def test_status_of_a_cluster() -> None:
     """Of a status only what is to stay is kept: not who was master."""
-    raw = {**manifest("VirtualIP", "a", SPEC), "status": {"vhid": 7, "master": {"node": "n1"}, "nodes": []}}
-    assert {"vhid": 7, "nodes": []} == gathered(raw).vips["a"].status
+    kept = {"vhid": 7, "addresses": ["10.1.1.9"], "pool": "lan", "nodes": []}
+    raw = {**manifest("VirtualIP", "a", SPEC), "status": {**kept, "master": {"node": "n1"}}}
+    assert kept == gathered(raw).vips["a"].status
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from manifests import VIRTUAL_IPS, manifest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from carp.core.config import VhostConfig
+
 POOL = manifest("VirtualIPPool", "lan", {"addresses": ["10.1.1.192/27", "2001:db8::1000/120"]})
 PATTERN = "/etc/carp/{vip}.pass"
 NOT_HERE = {
@@ -55,23 +57,51 @@ def vhosts(result: Rendered, node: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("interface", ["", "eth0"])
-@pytest.mark.parametrize("name", [name for name, case in VIRTUAL_IPS.items() if not case.ours])
-def test_every_good_manifest(name: str, interface: str, tmp_path: Path) -> None:
-    """What the API server takes is rendered to files that carpd takes, or the planner says why not."""
+@pytest.fixture
+def pattern(tmp_path: Path) -> str:
+    """The pattern of password files of which that of the VirtualIP a is there."""
     password = tmp_path / "a.pass"
     password.touch(mode=0o600)
     password.write_text("secret")
-    data = manifest("VirtualIP", "a", VIRTUAL_IPS[name].spec)
-    result = rendered(data, POOL, on=nodes(interface=interface), pattern=str(tmp_path / "{vip}.pass"))
-    assert bool(result.problems) != bool(result.files)
-    assert all(p.startswith("f: VirtualIP a: ") and "no candidate node" in p for p in result.problems)
+    return str(tmp_path / "{vip}.pass")
+
+
+def checked(result: Rendered, folder: Path) -> dict[str, VhostConfig]:
+    """Return what carpd reads from the file of each node, which has the VirtualIP a; it refuses nothing."""
+    found = {}
     for node, text in result.files.items():
-        path = tmp_path / f"{node}.yaml"
+        path = folder / f"{node}.yaml"
         path.write_text(text)
         configs, notes = configfile.load(str(path))
         assert (["a"], []) == ([config.name for config in configs], notes)
-        assert not configs[0].first_claimant
+        found[node] = configs[0]
+    return found
+
+
+@pytest.mark.parametrize("interface", ["", "eth0"])
+@pytest.mark.parametrize("name", [name for name, case in VIRTUAL_IPS.items() if not case.ours])
+def test_every_good_manifest(name: str, interface: str, pattern: str, tmp_path: Path) -> None:
+    """What the API server takes is rendered to files that carpd takes, or the planner says why not."""
+    data = manifest("VirtualIP", "a", VIRTUAL_IPS[name].spec)
+    result = rendered(data, POOL, on=nodes(interface=interface), pattern=pattern)
+    assert bool(result.problems) != bool(result.files)
+    assert all(p.startswith("f: VirtualIP a: ") and "no candidate node" in p for p in result.problems)
+    assert not any(config.first_claimant for config in checked(result, tmp_path).values())
+
+
+@pytest.mark.parametrize("interface", ["", "eth0"])
+@pytest.mark.parametrize("name", [name for name, case in VIRTUAL_IPS.items() if not case.ours])
+def test_every_good_manifest_with_another_status(
+    name: str, interface: str, pattern: str, tmp_path: Path
+) -> None:
+    """A status that names other addresses than the plan gives files that carpd takes all the same."""
+    data = manifest("VirtualIP", "a", VIRTUAL_IPS[name].spec)
+    members = [{"name": f"n{n}", "advskew": 20 * n} for n in range(1, 4)]
+    data["status"] = {"vhid": 42, "pool": "other", "addresses": ["10.1.1.9"], "nodes": members}
+    result = rendered(data, POOL, on=nodes(interface=interface), pattern=pattern)
+    for config in checked(result, tmp_path).values():
+        assert [["10.1.1.9/32"]] == [[str(a) for a in other.addresses] for other in config.accept]
+        assert {b"secret"} == {config.sign.password, *(other.password for other in config.accept)}
 
 
 def test_a_file() -> None:
@@ -194,6 +224,17 @@ def test_a_cluster_keeps_what_it_had() -> None:
     (first,) = vhosts(result, "n3")
     assert (7, status["addresses"], 0) == (first["vhid"], first["addresses"], first["advskew"])
     assert [] == result.notes
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"), [("lan", "10.1.1.200"), ("other", "10.1.1.210"), (None, "10.1.1.210")]
+)
+def test_what_a_pool_gave_stays_when_it_shrinks(pool: str | None, expected: str) -> None:
+    """As the controller has it: another list of addresses would be another owner."""
+    status = {"vhid": 7, "addresses": ["10.1.1.200"]} | ({} if pool is None else {"pool": pool})
+    shrunk = manifest("VirtualIPPool", "lan", {"addresses": ["10.1.1.210-10.1.1.220"]})
+    result = rendered({**vip(addressesFrom={"pool": "lan"}), "status": status}, shrunk)
+    assert {expected} == {vhosts(result, node)[0]["addresses"][0] for node in ("n1", "n2", "n3")}
 
 
 def test_a_member_without_an_interface() -> None:

@@ -90,3 +90,68 @@ def test_cleaned() -> None:
         {"name": "HOME", "value": "/"},
         {"name": "TOKEN"},
     ] == found
+
+
+def test_copies_of_the_whole() -> None:
+    """Annotations in which tools keep the object as it was applied go, whatever else is hidden in it."""
+    notes = {"objectset.rio.cattle.io/applied": "H4sI", "kapp.k14s.io/original": "{}", "kept": "x"}
+    assert {"kept": "x"} == cleaned(named("a", metadata={"annotations": notes}))["metadata"]["annotations"]
+
+
+def test_keys_of_a_config_map() -> None:
+    """Of a ConfigMap only the keys stay: a carp.yaml may have passwords in it."""
+    shown = cleaned(
+        {"kind": "ConfigMap", "data": {"carp.yaml": "password: x"}, "binaryData": {"blob": "eA=="}}
+    )
+    assert {"kind": "ConfigMap", "keys": ["blob", "carp.yaml"]} == shown
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"http": {"url": "https://10.1.1.9/x?key=abc"}}, {"http": {"url": f"https://10.1.1.9/x?{GONE}"}}),
+        ({"http": {"url": "http://u:p@10.1.1.9/"}}, {"http": {"url": f"http://{GONE}@10.1.1.9/"}}),
+        ({"http": {"url": "http://[::1]:80/healthz"}}, {"http": {"url": "http://[::1]:80/healthz"}}),
+        ({"httpGet": {"path": "/x?key=abc"}}, {"httpGet": {"path": f"/x?{GONE}"}}),
+        ({"exec": {"command": ["ask", "-p", "abc"]}}, {"exec": {"command": ["ask", GONE]}}),
+        ({"exec": {"command": ["ask"]}}, {"exec": {"command": ["ask"]}}),
+        ({"exec": {"properties": {"command": {"type": "array"}}}},) * 2,
+        ({"db-password": "abc", "apiKey": ["a", "b"]}, {"db-password": GONE, "apiKey": [GONE, GONE]}),
+        ({"secrets": [{"name": "a", "token": "abc"}]}, {"secrets": [{"name": "a", "token": GONE}]}),
+        ({"passwordRef": "web.1", "secretName": "s", "secretRef": {"name": "s", "key": "k"}},) * 2,
+        ({"automountServiceAccountToken": False, "secret": {"defaultMode": 420}},) * 2,
+        (
+            {"httpHeaders": [{"name": "Authorization", "value": "Basic abc"}]},
+            {"httpHeaders": [{"name": "Authorization", "value": GONE}]},
+        ),
+    ],
+)
+def test_where_secrets_stand(data: dict[str, object], expected: dict[str, object]) -> None:
+    """Queries of URLs, arguments of commands and values with a telling name go; references stay."""
+    assert {"spec": [expected]} == cleaned({"spec": [data]})
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers", "ephemeralContainers"])
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        (
+            {"command": ["carp", "daemon", "--socket=/run/s", "--pass=abc", "--json"]},
+            {"command": ["carp", "daemon", "--socket=/run/s", f"--pass={GONE}", "--json"]},
+        ),
+        (
+            {"command": ["carp"], "args": ["-p", "abc", "-pabc", "-P"]},
+            {"command": ["carp"], "args": ["-p", GONE, f"-p{GONE}", "-P"]},
+        ),
+        ({"command": ["carp", "--pass"], "args": ["abc"]}, {"command": ["carp", "--pass"], "args": [GONE]}),
+        (
+            {"command": ["sh", "-c", "mysql -pabc"], "args": ["x"]},
+            {"command": ["sh", GONE], "args": [GONE]},
+        ),
+        ({"args": ["--password=abc"]}, {"args": [GONE]}),
+        ({"image": "x"}, {"image": "x"}),
+    ],
+)
+def test_command_lines(kind: str, container: dict[str, object], expected: dict[str, object]) -> None:
+    """Our programs keep their options without passwords, of others only the name is told."""
+    assert {kind: [expected]} == cleaned({kind: [container]})

@@ -16,7 +16,30 @@ if TYPE_CHECKING:
 
 PLANTED = "correct-horse-battery"
 OTHER = "s3cr3t/of+the=user"
+UNKNOWN = tuple(f"in-no-secret-{n}" for n in range(10))
+"""Values that no Secret has: what they stand in must tell."""
 LOG = "/api/v1/namespaces/carp-system/pods/carp-n1/log"
+
+
+def plant(fake: FakeCluster) -> None:
+    """Put values that no Secret has where people put passwords and tokens."""
+    checks = [
+        {"name": "web", "http": {"url": f"http://127.0.0.1/healthz?token={UNKNOWN[0]}"}},
+        {"name": "db", "exec": {"command": ["pg_isready", f"--password={UNKNOWN[1]}", UNKNOWN[2]]}},
+    ]
+    fake.of("virtualips", "web")["spec"]["healthChecks"] = checks
+    fake.of("carpnodes", "n1")["spec"]["vhosts"] = [{"name": "web", "healthChecks": checks}]
+    ours = {"name": "carpd", "command": ["carp", "daemon", "--json", f"--pass={UNKNOWN[3]}"]}
+    others = {"name": "proxy", "args": [f"--password={UNKNOWN[4]}"], "command": ["sh", UNKNOWN[5]]}
+    for plural in ("daemonsets", "deployments"):
+        template = {"spec": {"containers": [ours, others]}}
+        fake.put(plural, named("carp", spec={"template": template}), "carp-system")
+    spec = {"containers": [ours, others], "initContainers": [others]}
+    fake.put("pods", named("planted", spec=spec), "carp-system")
+    told = {"carp.yaml": f"password: {UNKNOWN[6]}", "plain": UNKNOWN[7]}
+    fake.put("configmaps", named("planted", data=told), "carp-system")
+    fake.put("virtualippools", named("lan", metadata={"annotations": {"my/api-key": UNKNOWN[8]}}))
+    fake.of("nodes", "n1")["metadata"]["annotations"] = {"kapp.k14s.io/original": UNKNOWN[9]}
 
 
 @pytest.fixture
@@ -68,6 +91,20 @@ def test_no_secret_is_in_it(fake: FakeCluster, tmp_path: Path, capsys: pytest.Ca
         assert value.encode() not in text
         assert base64.b64encode(value.encode()).rstrip(b"=") not in text
     assert 5 < text.count(b"(removed)")
+
+
+def test_no_secret_that_only_its_place_tells(fake: FakeCluster, tmp_path: Path) -> None:
+    """Queries of health checks, arguments, ConfigMaps, telling names: what stands there is in no Secret."""
+    plant(fake)
+    path = tmp_path / "b.tgz"
+    assert 0 == plugin.main(["support-bundle", "-o", str(path), "-n", "carp-system"])
+    files = opened(path)
+    text = b"\n".join(files.values())
+    assert [] == [value for value in UNKNOWN if value.encode() in text]
+    for kept in (b'"http://127.0.0.1/healthz?(removed)"', b'"pg_isready"', b'"--json"'):
+        assert kept in text
+    maps = {item["metadata"]["name"]: item for item in json.loads(files["carp-system/configmaps.json"])}
+    assert ["carp.yaml", "plain"] == maps["planted"]["keys"]
 
 
 def test_what_is_in_it(fake: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from carp.core.errors import ConfigError
+from carp_operator.kube.errors import Forbidden, Transient, Unauthorized, Unreachable
 from carp_operator.kubectl import waiting
 from carp_operator.kubectl.usage import UsageError, make_parser
 
@@ -49,3 +52,33 @@ def test_until(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, False, True])
     assert waiting.until(lambda: next(answers), 5)
     assert not waiting.until(lambda: False, 0)
+
+
+def test_a_lost_connection_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for may have moved the API server's address: it looks again."""
+    monkeypatch.setattr(waiting, "LOOK", 0.0)
+    answers = iter([Unreachable("get x", "reset"), Unauthorized("get x", "not yet"), False, True])
+
+    def look() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Transient):
+            raise answer
+        return answer
+
+    assert waiting.until(look, 5)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(Unreachable, 0.0), (Unreachable, 0.01), (Forbidden, 5.0)])
+def test_an_error_that_stays(
+    kind: type[Unreachable | Forbidden], limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What still fails at the end is told; what does not pass by itself is told at once."""
+    monkeypatch.setattr(waiting, "LOOK", 0.001)
+
+    def look() -> bool:
+        raise kind("get x", "no")
+
+    began = time.monotonic()
+    with pytest.raises(kind, match="no"):
+        waiting.until(look, limit)
+    assert time.monotonic() - began < 5.0

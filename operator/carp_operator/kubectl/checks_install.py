@@ -11,7 +11,7 @@ from carp.commands.finding import Finding, Verdict
 from carp_operator.api import crd
 from carp_operator.api.codec import epoch
 from carp_operator.kubectl import reading as r
-from carp_operator.kubectl.install import component
+from carp_operator.kubectl.install import arguments, component
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,7 +132,7 @@ def _selector() -> str:
 def _deployment(install: Install) -> Finding:
     if install.controllers is None:
         return _unread(install, "deployments", CONTROLLER, "pods")
-    found = [each for each in install.controllers if component(each) == CONTROLLER]
+    found = _deployments(install)
     if not found:
         text = f"no Deployment of carp-operator in the namespace {install.namespace}"
         advice = "say where it is with -n; what runs goes on without it, but nothing changes"
@@ -156,12 +156,26 @@ def _lease(install: Install, now: float) -> Finding:
     renewed = epoch(r.text(install.lease, "spec", "renewTime"))
     limit = r.whole(install.lease, "spec", "leaseDurationSeconds") or 15
     ago = max(now - renewed, 0.0)
-    if not holder or ago > limit:
-        text = f"{holder or 'nobody'} holds it, renewed {age(ago)} ago: nobody plans"
-        advice = f"kubectl -n {install.namespace} logs -l {_selector()}"
-        # With one replica the Lease of an earlier set-up may be left over.
-        return Finding(CONTROLLER, "lease", Verdict.WARN, text, advice)
-    return Finding(CONTROLLER, "lease", Verdict.OK, f"held by {holder}, renewed {age(ago)} ago")
+    if holder and ago <= limit:
+        return Finding(CONTROLLER, "lease", Verdict.OK, f"held by {holder}, renewed {age(ago)} ago")
+    if not _elects(install):
+        text = "the controller runs without it: one replica needs none, it is left over from several"
+        return Finding(CONTROLLER, "lease", Verdict.SKIPPED, text)
+    text = f"{holder or 'nobody'} holds it, renewed {age(ago)} ago: nobody plans"
+    advice = f"kubectl -n {install.namespace} logs -l {_selector()}"
+    return Finding(CONTROLLER, "lease", Verdict.WARN, text, advice)
+
+
+def _elects(install: Install) -> bool:
+    """Whether the controller plans only while it holds the Lease, as far as its Deployment may be read."""
+    words = arguments(install)
+    if words:
+        return "--leader-elect" in words
+    return all(r.whole(each, "spec", "replicas") != 1 for each in _deployments(install))
+
+
+def _deployments(install: Install) -> list[Object]:
+    return [each for each in install.controllers or () if component(each) == CONTROLLER]
 
 
 # --- versions -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from carp_operator.kubectl import reading as r
 from carp_operator.kubectl.documents import STDIN, read
 from carp_operator.kubectl.live import Picture, applied, picture, snapshot
 from carp_operator.kubectl.manifests import gather
-from carp_operator.kubectl.usage import OK, make_parser, put
+from carp_operator.kubectl.usage import OK, add_output, as_data, make_parser, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,14 +28,26 @@ _STEPS: Final = ("Accept", "Sign", "Drop")
 _EPILOG: Final = """\
 examples:
   kubectl carp diff -f vip.yaml
+  kubectl carp diff -f vip.yaml -o json
   kustomize build . | kubectl carp diff -f -
 
 Nothing is written. It shows members with their advskew, vhid, addresses, timing and conditions, of every
 VirtualIP that would be touched, also of those that the manifest does not name. A changed password or address
-list goes through three steps (Accept, Sign, Drop); what is shown is the first. The objects are taken as they
-stand in the file: what is not in it counts as removed.
+list goes through three steps (Accept, Sign, Drop), and a changed failoverTime or transport may take several;
+what is shown is the first. The objects are taken as they stand in the file: what is not in it counts as
+removed.
 
 exit codes: 0 nothing would change; 1 something would; 2 for an error (as kubectl diff has it)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs about one VirtualIP or node; None: it is not there."""
+
+    kind: str
+    name: str
+    live: dict[str, Any] | None
+    applied: dict[str, Any] | None
 
 
 def parser() -> Parser:
@@ -50,6 +63,7 @@ def parser() -> Parser:
         metavar="FILE",
         help="manifests, YAML or JSON; - is standard input; may stand again",
     )
+    add_output(result)
     access.add_options(result)
     return result
 
@@ -71,9 +85,12 @@ def _run(words: Sequence[str]) -> int:
         return WRONG
     sys.stderr.writelines(f"note: {note}\n" for note in manifests.notes)
     live = snapshot(access.client(given), r.now())
-    text = "".join(difference(picture(live), picture(applied(live, manifests))))
-    put(text)
-    return CHANGED if text else OK
+    changes = list(compared(picture(live), picture(applied(live, manifests))))
+    if given.output:
+        put(as_data({"changes": [asdict(each) for each in changes]}, given.output))
+    else:
+        put("".join(line for each in changes for line in _lines(each)))
+    return CHANGED if changes else OK
 
 
 def _manifests(files: Sequence[str]) -> Manifests:
@@ -91,22 +108,31 @@ def _manifests(files: Sequence[str]) -> Manifests:
     return manifests
 
 
-def difference(before: Picture, after: Picture) -> Iterator[str]:
-    """Yield the lines of a unified diff, one part for each VirtualIP and node that differs."""
+def compared(before: Picture, after: Picture) -> Iterator[Change]:
+    """Yield each VirtualIP and node that differs."""
     for name in sorted(before.vips.keys() | after.vips.keys()):
-        old, new = before.vips.get(name), after.vips.get(name)
-        yield from _part(f"virtualip/{name}", old, new)
-        step = (new or {}).get("authentication", {}).get("step")
-        if step in _STEPS and step != ((old or {}).get("authentication") or {}).get("step"):
-            yield f"# virtualip/{name}: step {step} of {', '.join(_STEPS)}; each waits for every member\n"
+        yield from _change("VirtualIP", name, before.vips.get(name), after.vips.get(name))
     for node in sorted(before.nodes.keys() | after.nodes.keys()):
-        yield from _part(f"carpnode/{node}", _told(before, node), _told(after, node))
+        yield from _change("CarpNode", node, _told(before, node), _told(after, node))
+
+
+def _change(
+    kind: str, name: str, live: dict[str, Any] | None, wanted: dict[str, Any] | None
+) -> Iterator[Change]:
+    if live != wanted:
+        yield Change(kind, name, live, wanted)
 
 
 def _told(shown: Picture, node: str) -> dict[str, Any] | None:
     return {"vhosts": shown.nodes[node]} if node in shown.nodes else None
 
 
-def _part(title: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Iterator[str]:
-    live, wanted = (yamltext.dump(side).splitlines(keepends=True) if side else [] for side in (old, new))
-    yield from unified_diff(live, wanted, f"live/{title}", f"applied/{title}", n=1)
+def _lines(change: Change) -> Iterator[str]:
+    """Yield the lines of a unified diff."""
+    title = f"{change.kind.lower()}/{change.name}"
+    live, wanted = change.live, change.applied
+    old, new = (yamltext.dump(side).splitlines(keepends=True) if side else [] for side in (live, wanted))
+    yield from unified_diff(old, new, f"live/{title}", f"applied/{title}", n=1)
+    before, step = (((side or {}).get("authentication") or {}).get("step") for side in (live, wanted))
+    if step in _STEPS and step != before:
+        yield f"# {title}: step {step} of {', '.join(_STEPS)}; each waits for every member\n"

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from carp.commands import yamltext
 from carp.commands.arguments import wrapped
 from carp.commands.finding import Finding, Verdict
 from carp.core.errors import CarpError
@@ -17,7 +16,7 @@ from carp_operator.kubectl import install as installed
 from carp_operator.kubectl import reading as r
 from carp_operator.kubectl.checks_install import check_install
 from carp_operator.kubectl.checks_objects import check_nodes, check_vip
-from carp_operator.kubectl.usage import FAILED, OK, make_parser, put
+from carp_operator.kubectl.usage import FAILED, OK, add_output, as_data, make_parser, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ def parser() -> Parser:
     """Return the command line of `kubectl carp doctor`."""
     result = make_parser("doctor", "Check the installation, with a verdict and advice each.", _EPILOG)
     result.add_argument("names", nargs="*", metavar="VIP", help="only these VirtualIPs, and the rest")
-    result.add_argument("-o", "--output", choices=("json", "yaml"), help="as data")
+    add_output(result)
     installed.add_option(result)
     access.add_options(result)
     return result
@@ -61,12 +60,7 @@ def main(words: Sequence[str]) -> int:
     client = access.client(given)
     findings = diagnose(client, given.namespace, names)
     data = {"findings": [asdict(each) for each in findings], **_totals(findings)}
-    if given.output == "json":
-        put(json.dumps(data, indent=2) + "\n")
-    elif given.output == "yaml":
-        put(yamltext.dump(json.loads(json.dumps(data))))
-    else:
-        put(page(findings))
+    put(as_data(json.loads(json.dumps(data)), given.output) if given.output else page(findings))
     return FAILED if any(each.verdict is Verdict.FAIL for each in findings) else OK
 
 

@@ -9,7 +9,8 @@ from carp.commands.arguments import wrapped
 from carp_operator.kube.resources import VIRTUAL_IPS
 from carp_operator.kubectl import access
 from carp_operator.kubectl import reading as r
-from carp_operator.kubectl.usage import FAILED, OK, make_parser, put
+from carp_operator.kubectl.table import row
+from carp_operator.kubectl.usage import FAILED, OK, add_output, as_data, make_parser, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _EPILOG: Final = """\
 examples:
   kubectl carp explain ingress
+  kubectl carp explain ingress -o json
 
 It repeats what the controller and the agents have written. What happens on the wire a node says itself:
 kubectl -n carp-system exec POD -c carpd -- carp explain NAME
@@ -33,6 +35,7 @@ def parser() -> Parser:
     text = "Say in words who is master of a VirtualIP and why, who would be next, and what it waits for."
     result = make_parser("explain", text, _EPILOG)
     result.add_argument("name", metavar="VIP", help="the VirtualIP")
+    add_output(result)
     access.add_options(result)
     return result
 
@@ -44,16 +47,37 @@ def main(words: Sequence[str]) -> int:
     client = access.client(given)
     vip = client.get(VIRTUAL_IPS, name)
     cluster = r.read(client)
-    put(wrapped(paragraph(vip, cluster, r.now())) + "\n")
+    now = r.now()
+    if given.output:
+        put(as_data(facts(vip, cluster, now), given.output))
+    else:
+        put(wrapped(paragraph(vip, cluster, now)) + "\n")
     return OK if r.health(vip)[0] else FAILED
+
+
+def facts(vip: Object, cluster: Cluster, now: float) -> dict[str, Any]:
+    """Return what the paragraph says as data: what `status` shows, who could take over, and the sentences."""
+    able, unable = _candidates(vip, cluster)
+    return {
+        **row(vip, cluster.carpnodes, now),
+        "successors": [r.text(member, "name") for member in able],
+        "unable": [{"name": r.text(member, "name"), "problem": problem} for member, problem in unable],
+        "unread": list(cluster.unread),
+        "text": sentences(vip, cluster, now),
+    }
 
 
 def paragraph(vip: Object, cluster: Cluster, now: float) -> str:
     """Return everything there is to say, as one paragraph; ``now`` in epoch seconds."""
+    return " ".join(sentences(vip, cluster, now))
+
+
+def sentences(vip: Object, cluster: Cluster, now: float) -> list[str]:
+    """Return the sentences of the paragraph."""
     said = [*_who(vip, cluster, now), *_others(vip, cluster), *_next(vip, cluster), *_state(vip)]
     said += [f"{text[0].upper()}{text[1:]}." for text in r.waiting(vip)]
     said += [f"This could not be read, so it is left out: {text}." for text in cluster.unread]
-    return " ".join(said)
+    return said
 
 
 def _who(vip: Object, cluster: Cluster, now: float) -> Iterator[str]:
@@ -97,21 +121,29 @@ def _others(vip: Object, cluster: Cluster) -> Iterator[str]:
             yield f"{name} has not taken the newest settings and runs older ones: {r.text(part, 'refused')}."
 
 
-def _next(vip: Object, cluster: Cluster) -> Iterator[str]:
-    holder, name = r.master(vip), r.name_of(vip)
-    members = [m for m in r.order(vip) if r.text(m, "name") != holder]
+def _candidates(
+    vip: Object, cluster: Cluster
+) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]:
+    """Return the members that could take over, in their order, and the others with the reason."""
+    holder = r.master(vip)
     able: list[dict[str, Any]] = []
     unable: list[tuple[dict[str, Any], str]] = []
-    for member in members:
-        problem = r.unable(cluster, vip, r.text(member, "name"))
+    for member in r.order(vip):
+        name = r.text(member, "name")
+        problem = r.unable(cluster, vip, name) if name != holder else ""
         if problem:
             unable.append((member, problem))
-        else:
+        elif name != holder:
             able.append(member)
+    return able, unable
+
+
+def _next(vip: Object, cluster: Cluster) -> Iterator[str]:
+    able, unable = _candidates(vip, cluster)
     if able:
         yield _successor(vip, able)
-    elif members:
-        yield f"Nobody could take {name} over now."
+    elif unable:
+        yield f"Nobody could take {r.name_of(vip)} over now."
     elif r.maps(vip, "status", "nodes"):
         yield "There is no other member, so nobody could take over."
     for member, problem in unable:

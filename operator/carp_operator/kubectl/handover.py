@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     to = access.named(given.to, "node", "nodes", "cn", "carpnode") if given.to else ""
     client = access.client(given)
     node, away = target(client.get(VIRTUAL_IPS, name), to)
-    asked = ask(client, name, node, away=away)
+    asked = ask(client, name, node, away=away, limit=limit)
     if not limit:
         put(f"virtualip.carp.vip/{name} handover requested\n")
         return OK
@@ -73,14 +73,17 @@ def target(vip: Object, to: str) -> tuple[str, bool]:
     return (to, False) if to else (holder, True)
 
 
-def ask(client: Client, name: str, node: str, *, away: bool) -> str:
-    """Write the request, and return it; with the time of the server where our clock differs."""
+def ask(client: Client, name: str, node: str, *, away: bool, limit: float = 0.0) -> str:
+    """Write the request, and return it; with the time of the server where our clock differs.
+
+    That second time the move may have begun, and may cut the connection; to write the same again is safe.
+    """
     now = r.now()
     asked = request(node, away=away, now=now)
     moment = _server_time(_write(client, name, asked), asked)
     if moment and abs(moment - now) > _SKEW:
         asked = request(node, away=away, now=moment)
-        _write(client, name, asked)
+        waiting.until(lambda: bool(_write(client, name, asked)), limit)
     return asked
 
 

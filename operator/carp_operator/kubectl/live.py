@@ -25,6 +25,8 @@ _OWN: Final = frozenset(
     ("name", "interface", "addresses", "passwordRef", "advskew", "accept", "demotions", "firstClaimant")
 )
 """Fields of a vhost that differ from node to node, or that the picture shows elsewhere."""
+_TIMES: Final = ("advbase", "deadRatio")
+"""Settings that differ from node to node while they change."""
 _FAR: Final = "9999-12-31T23:59:59Z"
 """A VirtualIP that is not created yet is the youngest."""
 
@@ -145,9 +147,9 @@ def _shown(vip: VirtualIP, made: Plan, status: Mapping[str, Any]) -> dict[str, A
         for key in ("addresses", "vhid", "interface", "pool", "failoverBound", "authentication")
         if key in status
     }
-    shown["members"] = [_member(node, entries[node]) for node in ranked]
+    first = entries[ranked[0]] if ranked else {}
+    shown["members"] = [_member(node, entries[node], first) for node in ranked]
     if ranked:
-        first = entries[ranked[0]]
         shown["settings"] = {key: value for key, value in sorted(first.items()) if key not in _OWN | {"vhid"}}
     known = ("Accepted", "Ready") if vip.status else ("Accepted",)
     shown["conditions"] = [
@@ -158,9 +160,11 @@ def _shown(vip: VirtualIP, made: Plan, status: Mapping[str, Any]) -> dict[str, A
     return shown
 
 
-def _member(node: str, entry: Mapping[str, Any]) -> str:
-    """Return a member with its rank and what it signs with, in a line."""
-    parts = [f"advskew {entry['advskew']}", f"signs {entry['passwordRef']} {','.join(entry['addresses'])}"]
+def _member(node: str, entry: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """Return a member in a line: its rank, times that are not those of the first, what it signs with."""
+    parts = [f"advskew {entry['advskew']}"]
+    parts += [f"{key} {entry.get(key)}" for key in _TIMES if entry.get(key) != first.get(key)]
+    parts += [f"signs {entry['passwordRef']} {','.join(entry['addresses'])}"]
     others = [f"{o['passwordRef']} {','.join(o['addresses'])}" for o in entry.get("accept", ())]
     parts += [f"accepts {other}" for other in others]
     parts += [f"demoted {d['reason']} {d['amount']}" for d in entry.get("demotions", ())]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 API: Final = f"{GROUP}/{VERSION}"
 _KINDS: Final = ("VirtualIP", "VirtualIPPool")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_STICKY: Final = ("vhid", "addresses", "nodes")
-"""What an object from a cluster keeps: which id, which addresses of a pool, who is how preferred."""
+_STICKY: Final = ("vhid", "addresses", "pool", "nodes")
+"""What an object from a cluster keeps: which id, which addresses of which pool, who is how preferred."""
 
 
 @dataclass

@@ -79,6 +79,10 @@ def _vhost(entry: Mapping[str, Any], vip: VirtualIP, carp: CarpNode, password_fi
     """Return an entry of a CarpNode as an entry of a file, what matters most first."""
     found = {key: value for key, value in entry.items() if key not in _LEFT_OUT}
     found["passwordFile"] = password_file
+    if "accept" in found:  # other addresses, signed with the same password
+        found["accept"] = [
+            {"addresses": other["addresses"], "passwordFile": password_file} for other in found["accept"]
+        ]
     if found["interface"]["name"] == UNNAMED:
         found["interface"] = {"subnet": _subnet(entry["addresses"], vip, carp)}
     return {key: found[key] for key in (*_FIRST, *sorted(found.keys() - set(_FIRST)))}

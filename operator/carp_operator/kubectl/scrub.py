@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -27,8 +28,17 @@ _ACCOUNT: Final = "kubernetes.io/service-account-token"
 _PUBLIC: Final = ("namespace", "ca.crt")
 """Keys of a service account's token that hold no secret: their values stand in every object."""
 _APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-_LIKELY: Final = re.compile(r"pass|secret|token|credential|api_?key|private", re.IGNORECASE)
-"""Names of environment variables whose values are nobody's business."""
+_LIKELY: Final = re.compile(
+    r"pass|secret|token|credential|api[-_]?key|private|authorization|cookie", re.IGNORECASE
+)
+"""Names of variables, options and fields whose values are nobody's business."""
+_REFERENCE: Final = re.compile(r"(ref|name|file|path)$", re.IGNORECASE)
+"""Ends of the names of fields that say where a secret stands."""
+_COPIES: Final = (_APPLIED, "objectset.rio.cattle.io/applied", "kapp.k14s.io/original")
+"""Annotations in which tools keep the whole object again."""
+_KEYS_ONLY: Final = ("Secret", "ConfigMap")
+_CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
+_PROGRAMS: Final = ("carp", "carp-agent", "carp-controller")
 
 
 def values(secrets: Iterable[Object]) -> set[str]:
@@ -95,23 +105,30 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def cleaned(item: Object) -> Object:
-    """Return an object without a Secret's contents, values of likely variables, and managedFields."""
+    """Return an object without what may be secret, and without managedFields.
+
+    Of a Secret and of a ConfigMap only the keys stay; of the rest see `_hide`.
+    """
     found: Object = json.loads(json.dumps(item))
     meta = found.get("metadata")
     if isinstance(meta, dict):
         meta.pop("managedFields", None)
         notes = meta.get("annotations")
         if isinstance(notes, dict):
-            notes.pop(_APPLIED, None)
-    if found.get("kind") == "Secret":
-        found["keys"] = sorted({*(found.pop("data", None) or {}), *(found.pop("stringData", None) or {})})
-        return found
+            for copy in _COPIES:
+                notes.pop(copy, None)
+    if found.get("kind") in _KEYS_ONLY:
+        parts = [found.pop(part, None) or {} for part in ("data", "stringData", "binaryData")]
+        found["keys"] = sorted({key for part in parts for key in part})
     _hide(found)
     return found
 
 
 def _hide(data: Any) -> None:
-    """Replace the values of variables whose name says that they are secret, anywhere in an object."""
+    """Replace, anywhere in an object, what is likely to be secret.
+
+    That is the value of what has a telling name, the query of a URL, and the arguments of a command.
+    """
     if isinstance(data, list):
         for each in data:
             _hide(each)
@@ -119,5 +136,65 @@ def _hide(data: Any) -> None:
         name = data.get("name")
         if isinstance(name, str) and _LIKELY.search(name) and isinstance(data.get("value"), str):
             data["value"] = GONE
-        for each in data.values():
-            _hide(each)
+        for key in data:
+            data[key] = _shown(key, data[key])
+            _hide(data[key])
+
+
+def _shown(key: str, value: Any) -> Any:
+    """Return what may be shown of a field."""
+    if _LIKELY.search(key) and not _REFERENCE.search(key):
+        return _masked(value)
+    if key in ("url", "path") and isinstance(value, str):
+        return _address(value)
+    if key == "exec" and isinstance(value, dict):
+        return _cut(value, "command", 1)
+    if key in _CONTAINERS and isinstance(value, list):
+        return [_container(each) for each in value]
+    return value
+
+
+def _masked(value: Any) -> Any:
+    """Return what stands under a telling name without its texts; what is nested has names of its own."""
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return GONE if isinstance(value, str) else value
+
+
+def _address(url: str) -> str:
+    """Return a URL without user and query, where passwords and tokens stand."""
+    rest, query, _ = re.sub(r"//[^/?#]*@", f"//{GONE}@", url).partition("?")
+    return f"{rest}?{GONE}" if query else rest
+
+
+def _container(data: Any) -> Any:
+    """Return a container without values in its command line; of a program not ours only the name stays."""
+    if not isinstance(data, dict):
+        return data
+    command = data.get("command")
+    program = command[0] if isinstance(command, list) and command else ""
+    if program not in _PROGRAMS:
+        return _cut(_cut(data, "command", 1), "args", 0)
+    found, before = dict(data), ""
+    for part in ("command", "args"):
+        words = [str(word) for word in data.get(part) or ()]
+        if words:
+            found[part] = [_word(word, last) for last, word in pairwise([before, *words])]
+            before = words[-1]
+    return found
+
+
+def _word(word: str, before: str) -> str:
+    """Return a word of a command line of ours: what belongs to a telling option, or to a short one, goes."""
+    name, equals, _ = word.partition("=")
+    if word.startswith("--"):
+        return f"{name}={GONE}" if equals and _LIKELY.search(name) else word
+    if word.startswith("-"):
+        return word[:2] + (GONE if len(word) > 2 else "")
+    return GONE if before.startswith("-") and "=" not in before else word
+
+
+def _cut(data: dict[str, Any], key: str, kept: int) -> dict[str, Any]:
+    """Return the same with only the first words of a command."""
+    words = data.get(key)
+    return {**data, key: [*words[:kept], GONE]} if isinstance(words, list) and len(words) > kept else data

@@ -8,13 +8,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from carp.commands import yamltext
 from carp_operator.kube.errors import Forbidden, NotFound
 from carp_operator.kube.resources import CARP_NODES, VIRTUAL_IPS
 from carp_operator.kubectl import access
 from carp_operator.kubectl import reading as r
 from carp_operator.kubectl.table import lines, row
-from carp_operator.kubectl.usage import FAILED, OK, complain, make_parser, put
+from carp_operator.kubectl.usage import FAILED, OK, as_data, complain, make_parser, put
 
 if TYPE_CHECKING:
     import argparse
@@ -88,10 +87,8 @@ def _rows(
 
 def text(rows: Sequence[dict[str, Any]], output: str | None) -> str:
     """Return the rows in a format: None for the table."""
-    if output == "json":
-        return json.dumps({"virtualIPs": rows}, indent=2) + "\n"
-    if output == "yaml":
-        return yamltext.dump({"virtualIPs": list(rows)})
+    if output in ("json", "yaml"):
+        return as_data({"virtualIPs": list(rows)}, output)
     if not rows:
         return "No VirtualIPs found.\n"
     return "\n".join(lines(rows, r.now(), wide=output == "wide")) + "\n"

@@ -50,8 +50,9 @@ examples:
   kubectl carp support-bundle -o /tmp/carp.tgz -n carp-system
 
 In it: our objects, Nodes, Events, the pods of the namespace with their logs, the definitions, versions, and
-what status and doctor say. Of Secrets only names and keys; their values are read to replace them wherever
-else they stand. Addresses, MACs and names of nodes are in it: look before you publish it.
+what status and doctor say. Of Secrets and ConfigMaps only names and keys; values of Secrets are read to
+replace them wherever else they stand. Arguments of commands, queries of URLs and values with telling names
+(password, token) are left out. Addresses, MACs and names of nodes are in it: look before you publish it.
 
 exit codes: 0; 1 for an error; what may not be read is left out and listed"""
 
@@ -151,7 +152,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _objects(client: Client, kind: Resource, path: str, bundle: Bundle) -> None:
-    bundle.add(path, [cleaned(item) for item in client.list(kind)])
+    # The items of a list of the core group do not say their kind.
+    named = {"kind": "ConfigMap"} if kind.plural == installed.CONFIG_MAPS.plural else {}
+    bundle.add(path, [cleaned({**item, **named}) for item in client.list(kind)])
 
 
 def _secrets(client: Client, namespace: str, bundle: Bundle) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from carp.commands import yamltext
 from carp.core.errors import CarpError
 
 if TYPE_CHECKING:
@@ -38,6 +40,16 @@ def make_parser(name: str, description: str, epilog: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add -o for a command that prints text without it."""
+    parser.add_argument("-o", "--output", choices=("json", "yaml"), help="as data")
+
+
+def as_data(data: Any, output: str) -> str:
+    """Return what JSON can hold as ``json`` or ``yaml``."""
+    return yamltext.dump(data) if output == "yaml" else json.dumps(data, indent=2) + "\n"
 
 
 def complain(problems: Iterable[object]) -> int:

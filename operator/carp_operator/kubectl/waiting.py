@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import ConfigError
 from carp.core.reader import parse_duration
+from carp_operator.kube.errors import Transient
 
 if TYPE_CHECKING:
     import argparse
@@ -43,10 +44,22 @@ def seconds(given: argparse.Namespace) -> float:
 
 
 def until(look: Callable[[], bool], limit: float) -> bool:
-    """Look until it holds, for ``limit`` s at most; whether it holds."""
+    """Look until it holds, for ``limit`` s at most; whether it holds.
+
+    What is waited for may move the API server's own address, and that cuts connections: a look that fails
+    so is none. Raises Transient where the last one did.
+    """
     end = time.monotonic() + limit
-    while not look():
+    while True:
+        lost: Transient | None = None
+        try:
+            if look():
+                return True
+        except Transient as error:
+            lost = error
         if time.monotonic() >= end:
-            return False
+            break
         time.sleep(LOOK)
-    return True
+    if lost is not None:
+        raise lost
+    return False
