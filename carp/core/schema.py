@@ -26,7 +26,7 @@ _IFNAME: Final = re.compile(r"[^/\s:]{1,15}")
 _MAX_ADDRESSES: Final = 16
 _MAX_ACCEPTED: Final = 16
 _MAX_DEMOTIONS: Final = 16
-_MAX_PEERS: Final = 64
+MAX_PEERS: Final = 64
 MAX_LISTEN: Final = 8
 """Groups heard beside the one in use: the kernel allows 20 on an interface, which other vhosts share."""
 RESERVED_REASONS: Final = ("maintenance",)
@@ -257,8 +257,8 @@ def _transport(reader: Reader) -> c.Transport:
             section.fail(key, str(group), "is not a multicast address")
     if (mode is c.TransportMode.UNICAST) != bool(peers):
         section.fail("peers", None, "goes with mode Unicast, which needs at least one")
-    if len(peers) > _MAX_PEERS:
-        section.fail("peers", len(peers), f"peers are more than {_MAX_PEERS}")
+    if len(peers) > MAX_PEERS:
+        section.fail("peers", len(peers), f"peers are more than {MAX_PEERS}")
     return c.Transport(mode=mode, group4=group4, group6=group6, peers=tuple(peers), listen=listen)
 
 

@@ -34,6 +34,12 @@ ADDRESSES = ("10.1.9.1", "10.1.9.2", "10.1.9.3", "10.2.9.1", "10.1.0.2", "192.0.
 POOL = "10.1.9.2-10.1.9.4"
 """Of these some are asked for by name, too."""
 TRANSPORTS = (Transport(), Transport("Unicast"), Transport(group4="224.0.0.99"), Transport(group6="ff02::99"))
+STRAYS = (
+    ("eth0", "10.1.9.200/24"),
+    ("eth1", "10.1.7.7/16"),
+    ("docker0", "10.1.9.254/24"),
+    ("eth0", "10.2.9.9/24"),
+)
 NODE = st.sampled_from(NODES)
 VIP = st.sampled_from(VIPS)
 
@@ -98,10 +104,11 @@ class Cluster(RuleBasedStateMachine):
         selector=st.sampled_from([None, None, Selector((("zone", "x"),)), Selector((("zone", "z"),))]),
         vhid=st.sampled_from([None, None, 7]),
         transport=st.sampled_from(TRANSPORTS),
+        failover=st.sampled_from([None, None, 30.0]),
     )
     def apply(
         self, name: str, addresses: list[str], most: int, selector: Selector | None, vhid: int | None,
-        transport: Transport,
+        transport: Transport, failover: float | None,
     ) -> None:  # fmt: skip
         old = self.world.vips.get(name)
         if old is not None and old.spec is not None and old.spec.vhid:
@@ -113,6 +120,7 @@ class Cluster(RuleBasedStateMachine):
             "node_selector": selector,
             "vhid": vhid,
             "transport": transport,
+            "failover_time": failover,
         }
         self.world.vip(name, *addresses, **wanted)
 
@@ -177,6 +185,17 @@ class Cluster(RuleBasedStateMachine):
     def lose_carpnode(self, name: str) -> None:
         if self.world.carpnodes.pop(name, None) is not None:
             self.lost.add(name)
+
+    @rule(name=NODE, stray=st.sampled_from([*STRAYS, None]))
+    def readdress(self, name: str, stray: tuple[str, str] | None) -> None:
+        """Give a node an address that makes a smaller subnet, or joins two segments; or take it away."""
+        if name not in self.world.hardware:
+            return
+        number = NODES.index(name) + 1
+        found = {"eth0": [f"10.1.0.{number}/16"], "eth1": [f"10.2.0.{number}/16"]}
+        if stray is not None:
+            found.setdefault(stray[0], []).append(stray[1])
+        self.world.hardware[name] = tuple(link(interface, *found[interface]) for interface in sorted(found))
 
     @rule(name=NODE, ready=st.booleans())
     def ready(self, name: str, ready: bool) -> None:

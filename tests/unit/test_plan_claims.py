@@ -270,6 +270,18 @@ def test_a_pool_gives_the_families_that_are_asked_for(families: tuple[int, ...],
     assert expected == world.vips["a"].status["addresses"]
 
 
+def test_half_of_what_is_asked_for_is_not_taken() -> None:
+    """Without an IPv6 address the IPv4 address is of no use, and the next one gets it."""
+    world = cluster(1)
+    world.pool("p", "10.0.100.1-10.0.100.1", "2001:db8::1-2001:db8::1")
+    world.vip("a", pool="p", families=(6,))
+    world.vip("b", pool="p", families=(4, 6))
+    world.vip("c", pool="p", families=(4,))
+    world.settle()
+    assert "PoolExhausted" == world.condition("b", "Accepted")[1]
+    assert ["10.0.100.1"] == world.vips["c"].status["addresses"]
+
+
 def test_a_pool_without_any_address_is_exhausted() -> None:
     """Such as one whose ranges were all refused."""
     world = cluster(1)

@@ -11,6 +11,7 @@ import pytest
 from carp.core.config import Interface
 from carp_operator.api.objects import Speaker
 from carp_operator.plan.facts import INTERFACES, MAINTENANCE, Facts, gather, place
+from carp_operator.plan.status import stamp
 from planfix import World, cluster, link
 
 if TYPE_CHECKING:
@@ -52,6 +53,55 @@ def test_the_smallest_subnet_of_an_address_is_its_home() -> None:
     wanted = ("10.1.0.0/16", "2001:db8::/64", "10.0.0.0/8")
     assert tuple(map(ip_network, wanted)) == facts.homes(vips)
     assert () == facts.homes([vips[0], ip_interface("192.0.2.1")])
+
+
+def test_a_smaller_subnet_on_one_node_is_the_same_network() -> None:
+    """Somebody's /24 beside the /16 on one interface: the home is where most nodes are."""
+    world = cluster(3)
+    world.node("n4", link("eth0", "10.0.0.40/16", "10.0.100.200/24"))
+    assert (ip_network("10.0.0.0/16"),) == _facts(world).homes([ip_interface("10.0.100.1")])
+    for name in ("n1", "n2", "n3"):
+        world.carp(name, links=(link("eth0", "10.0.0.9/16", "10.0.100.9/24"),))
+    assert (ip_network("10.0.100.0/24"),) == _facts(world).homes([ip_interface("10.0.100.1")])
+
+
+def test_what_is_served_stays_in_its_subnet() -> None:
+    """A smaller one elsewhere counts for who is served nowhere yet, or no longer in any that fits."""
+    world = cluster(3)
+    world.node("n4", link("docker0", "10.0.100.254/24"))
+    facts, vips = _facts(world), [ip_interface("10.0.100.1")]
+    wide, narrow = (ip_network("10.0.0.0/16"),), (ip_network("10.0.100.0/24"),)
+    assert narrow == facts.homes(vips) == facts.anchored(vips, [])
+    assert wide == facts.anchored(vips, [("n1", "eth0"), ("gone", "eth0")])
+    assert narrow == facts.anchored(vips, [("n1", "eth0"), ("n4", "docker0")])
+    assert narrow == facts.anchored(vips, [("n1", "eth9")])
+    assert () == facts.anchored([ip_interface("192.0.2.1")], [("n1", "eth0")])
+
+
+def test_every_address_of_a_node_is_its_own() -> None:
+    """Also one on an interface that carries none of ours: a pool must not give it out."""
+    world = World()
+    world.node("n1", link("eth0", "10.0.0.1/24"), link("eth1", "10.9.0.1/24"))
+    world.carp("n1", annotations={INTERFACES: "eth1"})
+    assert {"10.0.0.1", "10.9.0.1"} == {str(ip) for ip in _facts(world).own}
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "elapsed", "ready", "silent"),
+    [(300, 899, True, False), (300, 900, True, True), (0, 9999, True, False), (300, 9999, False, False)],
+)
+def test_an_agent_that_does_not_write_any_more(
+    heartbeat: int, elapsed: int, ready: bool, silent: bool
+) -> None:
+    """Three heartbeats are missing; one that tells of none is of an older version, and NotReady says more."""
+    world = cluster(1)
+    world.carp("n1", written=stamp(world.now), heartbeat=heartbeat)
+    world.change_node("n1", ready=ready)
+    began = world.now
+    world.now += elapsed
+    facts, wake = gather(world.snapshot(), None)
+    assert silent is facts.nodes["n1"].silent
+    assert (began + 900 if heartbeat and ready and not silent else None) == wake
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from carp_operator.plan.handover import ANNOTATION, PATIENCE, request
+from carp_operator.plan.model import KeyState
 from planfix import World, cluster
 
 HANDOVER = [{"reason": "Handover", "amount": 200}]
@@ -109,3 +110,11 @@ def test_a_request_is_carried_out_once() -> None:
     world.vips["a"] = replace(world.vips["a"], annotations={ANNOTATION: text})
     world.step()
     assert [members[0], members[2]] == _demoted(world)
+
+
+def test_of_what_is_not_served_a_request_is_refused() -> None:
+    """Whoever waits for an answer hears why nothing moves."""
+    world, _ = _asked("1")
+    world.keys["a"] = KeyState("", "SecretMissing", "authentication.secretRef: there is none")
+    world.settle()
+    assert "refused: authentication.secretRef: there is none" == _result(world)

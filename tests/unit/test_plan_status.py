@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from carp_operator.plan.status import STALE_CLAIM, stamp
+from carp_operator.plan.masters import STALE_CLAIM
+from carp_operator.plan.status import stamp
 from planfix import World, cluster
 
 
@@ -142,6 +143,57 @@ def test_two_masters_are_a_conflict_only_after_a_while() -> None:
     assert [("Conflict", True)] == [(n.reason, n.warning) for n in made.notices]
     world.vips["a"] = replace(world.vips["a"], status=made.vip_statuses["a"])
     assert () == world.plan().notices
+
+
+def test_a_silent_agents_claim_is_no_rival() -> None:
+    """It was true when it was written; the Node may be Ready, and its clock ahead."""
+    world = _settled()
+    first, second, _ = world.members("a")
+    world.now += 10
+    _says(world, first, since=stamp(world.now + 3600))
+    _says(world, second, state="MASTER", since=stamp(world.now))
+    world.carp(first, heartbeat=300, written=stamp(world.now - 900))
+    world.now += STALE_CLAIM
+    assert ("True", "Mastered", f"{second} is master") == _condition(_status(world), "Advertised")
+    troubles = f"{first}: its agent does not write any more: is its pod running?"
+    assert ("True", "Degraded", troubles) == _condition(_status(world), "Ready")
+
+
+def test_whom_the_others_hear_is_master() -> None:
+    """Clocks may be wrong: the claim that a backup hears counts more than a newer one."""
+    world = _settled()
+    first, second, third = world.members("a")
+    heard = str(world.carpnodes[second].links[0].addresses[0].ip)
+    _says(world, first, since=stamp(world.now + 3600))
+    _says(world, second, state="MASTER", since=stamp(world.now))
+    _says(world, third, seen=heard)
+    assert second == _status(world)["master"]["node"]
+    world.now += 3600 + STALE_CLAIM
+    message = f"both {second} and {first} say that they are master"
+    assert ("False", "Conflict", message) == _condition(_status(world), "Advertised")
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "says", "behind"),
+    [
+        (False, {"advbase": 2}, True),
+        (False, {"interface": "eth9"}, True),
+        (False, {"advskew": 77}, True),
+        (False, {"advskew": 77, "demotions": (("health", 57),)}, False),
+        (False, {}, False),
+        (True, {"advbase": 2}, False),
+    ],
+)
+def test_a_member_that_has_not_taken_its_newest_settings(
+    confirmed: bool, says: dict[str, Any], behind: bool
+) -> None:
+    """What it reports tells; that something else on its node is not confirmed says nothing."""
+    world = _settled()
+    _says(world, "n2", **says)
+    if not confirmed:
+        world.carp("n2", observed_generation=0)
+    ready = _condition(dict(world.plan().vip_statuses.get("a", world.vips["a"].status)), "Ready")
+    assert behind == ("n2: has not taken its newest settings yet" in ready[2])
 
 
 def test_a_dead_node_that_was_master_is_no_rival() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from carp.core.config import Interface, Preempt, PreemptMode, SealMode
 from carp.core.schema import parse_vhost
-from carp_operator.api.objects import Advertisement, Transport
-from carp_operator.plan.facts import MAINTENANCE
+from carp_operator.api.objects import Advertisement, Selector, Transport
+from carp_operator.plan.facts import INTERFACES, MAINTENANCE
 from planfix import World, cluster, link
 
 
@@ -174,6 +174,71 @@ def test_peers_follow_the_members() -> None:
     world.node("n9", link("eth0", "10.0.7.9/16"))
     world.settle()
     assert "10.0.7.9" in (world.entry("n1", "a") or {})["transport"]["peers"]
+
+
+def test_peers_of_who_may_run_it_still_are_kept() -> None:
+    """Who cannot be told to go would be deaf, and take over: it is sent to until it has confirmed."""
+    world = cluster(3)
+    selector = Selector((("x", "1"),))
+    for name in world.nodes:
+        world.change_node(name, labels={"x": "1"})
+    world.vip("a", "10.0.100.1", transport=Transport("Unicast"), node_selector=selector)
+    world.settle()
+    leaver = world.members("a")[-1]
+    source = (world.entry(leaver, "a") or {})["source"]
+    world.down.add(leaver)
+    world.change_node(leaver, labels={})
+    world.settle()
+    staying = world.members("a")
+    assert leaver not in staying
+    assert all(source in (world.entry(n, "a") or {})["transport"]["peers"] for n in staying)
+    world.down.clear()
+    world.settle()
+    assert not any(source in (world.entry(n, "a") or {})["transport"]["peers"] for n in staying)
+
+
+def test_the_last_member_goes_on_to_who_may_run_it_still() -> None:
+    """Alone in the plan, but not for certain on the wire."""
+    world = cluster(2)
+    world.vip("a", "10.0.100.1", transport=Transport("Unicast"))
+    world.settle()
+    leaver = world.members("a")[-1]
+    world.down.add(leaver)
+    world.vip("a", "10.0.100.1", transport=Transport("Unicast"), max_nodes=1)
+    world.settle()
+    (stays,) = world.members("a")
+    assert "Unicast" == (world.entry(stays, "a") or {})["transport"]["mode"]
+    world.down.clear()
+    world.settle()
+    assert "transport" not in (world.entry(stays, "a") or {})
+
+
+def test_a_source_that_is_not_reported_any_more_stays() -> None:
+    """Neither a report without an address nor an annotation that hides the interface makes anybody deaf."""
+    world = cluster(3)
+    world.vip("a", "10.0.100.1", transport=Transport("Unicast"))
+    world.settle()
+    before = {n: world.entry(n, "a") for n in world.nodes}
+    world.carp("n2", annotations={INTERFACES: "eth9"})
+    world.settle()
+    assert before == {n: world.entry(n, "a") for n in world.nodes}
+    world.down.add("n3")
+    world.carp("n3", links=(link("eth0"),))
+    world.settle()
+    others = [(world.entry(n, "a") or {})["transport"]["peers"] for n in ("n1", "n2")]
+    assert all((before["n3"] or {})["source"] in peers for peers in others)
+
+
+def test_more_peers_than_the_engine_takes() -> None:
+    """That is said of this VirtualIP; a list that the server refuses would hold up all others of a node."""
+    world = World()
+    for number in range(40):
+        world.node(f"n{number}", link("eth0", f"10.0.0.{number + 1}/16", f"2001:db8::{number + 1}/64"))
+    world.vip("a", "10.0.100.1", "2001:db8::99", transport=Transport("Unicast"), max_nodes=40)
+    world.settle()
+    assert [] == world.members("a")
+    message = "transport: 78 peers are more than 64: lower maxNodes or use Multicast"
+    assert ("False", "Invalid", message) == world.condition("a", "Accepted")
 
 
 # --- demotions ----------------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ STATUS: Final = Object(
         "agentVersion": Text(description="Version of the agent.", most=64),
         "carpdVersion": Text(description="Version of carpd.", most=64),
         "lastWrite": shapes.moment("When the agent last wrote this status."),
+        "heartbeat": Integer(description="The agent writes it at least once in so many seconds."),
         "masters": Integer(description="On how many of its vhosts the node is master."),
         "interfaces": Array(description="The node's interfaces.", items=_INTERFACE, most=8192),
         "vhosts": Array(description="The state of each vhost.", items=_STATE, most=MAX_VHOSTS),

@@ -196,6 +196,7 @@ def carp_node(raw: Mapping[str, Any]) -> o.CarpNode:
         links=tuple(_link(item) for item in _maps(status, "interfaces")),
         states=tuple(_state(item) for item in _maps(status, "vhosts")),
         speakers=tuple(_speaker(item) for item in _maps(status, "foreign")),
+        heartbeat=_number(status, "heartbeat"),
     )
 
 
@@ -223,6 +224,8 @@ def _state(item: Mapping[str, Any]) -> o.VhostState:
         problem=_text(item, "problem"),
         refused=_text(item, "refused"),
         conflict=_text(item, "conflict"),
+        advbase=_number(item, "advbase"),
+        seen=_text(_map(item, "masterSeen"), "source"),
     )
 
 

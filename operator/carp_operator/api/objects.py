@@ -230,6 +230,10 @@ class VhostState:
     """Why the newest settings were not taken; the older ones then still run."""
     conflict: str
     """Another host answers for an address: its MAC."""
+    advbase: int = 0
+    """As it goes out; 0 also where it is not told."""
+    seen: str = ""
+    """The address of the master that it heard last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,8 @@ class CarpNode:
     links: tuple[Link, ...]
     states: tuple[VhostState, ...]
     speakers: tuple[Speaker, ...]
+    heartbeat: int = 0
+    """s; its agent writes at least so often, 0: it does not say."""
 
     @property
     def confirmed(self) -> bool:

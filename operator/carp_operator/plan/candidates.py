@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from carp_operator.plan.facts import EXCLUDED, place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from carp.core.config import Vip
     from carp_operator.api.objects import Selector, VipSpec
@@ -26,6 +26,11 @@ class Candidates:
     """What excludes the others, for a person."""
     unreported: int
 
+    def without(self, taken: Collection[tuple[str, str]]) -> Candidates:
+        """Return the same but for these nodes, where they would use these interfaces."""
+        places = {node: link for node, link in self.places.items() if (node, link) not in taken}
+        return replace(self, places=places)
+
 
 class Finder:
     """Finds candidates; VirtualIPs that ask for the same share the answer."""
@@ -40,9 +45,11 @@ class Finder:
         """Return all answers so far."""
         return dict(self._known)
 
-    def find(self, spec: VipSpec, addresses: Sequence[Vip]) -> Candidates:
-        """Return who may hold these addresses."""
-        homes = self._facts.homes(addresses)
+    def find(
+        self, spec: VipSpec, addresses: Sequence[Vip], held: Collection[tuple[str, str]] = ()
+    ) -> Candidates:
+        """Return who may hold these addresses; ``held``: nodes and interfaces that serve them now."""
+        homes = self._facts.anchored(addresses, held)
         key = (spec.node_selector, spec.interface, homes, () if homes else tuple(addresses))
         known = self._known.get(key)
         if known is None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import ip_interface
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from carp_operator.api.codec import first_error, interface_of
@@ -38,9 +39,9 @@ class Claim:
     problem: Problem | None = None
     note: str = ""
 
-    def also(self, vhid: int | None = None, problem: Problem | None = None) -> Claim:
+    def also(self, vhid: int | None = None, problem: Problem | None = None, note: str = "") -> Claim:
         """Return the same with what came of its vhid."""
-        return Claim(self.addresses, vhid, problem, self.note)
+        return Claim(self.addresses, vhid, problem, "; ".join(text for text in (self.note, note) if text))
 
 
 def by_age(vips: Collection[VirtualIP]) -> list[VirtualIP]:
@@ -171,6 +172,7 @@ class Addresses:
                 break
             ip = ip or self._free(pool, version)
             if ip is None:
+                self._give_back(pool, result, kept)
                 message = f"addressesFrom.pool: {pool.name!r} has no free IPv{version} address"
                 return Claim(problem=Problem("PoolExhausted", message))
             self.taken[ip] = vip.name
@@ -190,6 +192,13 @@ class Addresses:
         if known is None or known[1] != ips:
             known = self._memo[vip.name] = tuple(ip_interface(ip) for ip in ips), ips
         return known[0]
+
+    def _give_back(self, pool: Pool, ips: Sequence[Address], kept: Mapping[int, Address]) -> None:
+        """Let others have what is of no use without an address of the other family."""
+        for ip in ips:
+            if ip not in kept.values():
+                del self.taken[ip]
+                self._next[pool.name, ip.version] = chain([ip], self._next[pool.name, ip.version])
 
     def _free(self, pool: Pool, version: int) -> Address | None:
         rest = self._next.setdefault((pool.name, version), members(pool, version))

@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from carp_operator.plan import transports
+from carp.core.schema import MAX_PEERS
+from carp_operator.plan import paces, transports
 from carp_operator.plan.claims import Problem
 from carp_operator.plan.clock import derive
 from carp_operator.plan.contexts import Context, Told, advance
-from carp_operator.plan.handover import Handover, judge
+from carp_operator.plan.handover import Handover, judge, refuse
+from carp_operator.plan.masters import claims
 from carp_operator.plan.members import Membership
 from carp_operator.plan.model import Notice
-from carp_operator.plan.status import Served, claims, compose
-from carp_operator.plan.vhosts import Common, addresses_text, demotions, entries, settled, told
+from carp_operator.plan.status import Served, compose
+from carp_operator.plan.vhosts import (
+    Before,
+    Common,
+    addresses_text,
+    demotions,
+    entries,
+    peers_of,
+    settled,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +65,8 @@ class _Draft:
     entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     problem: Problem | None = None
     step: Step | None = None
-    moving: tuple[str, ...] = ()
-    """Whom a change of the transport waits for."""
+    changes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Fields that change in steps, and whom each waits for."""
     handover: Handover = field(default_factory=Handover)
     bound: str = ""
     rate: float = 0.0
@@ -99,15 +110,22 @@ def decide(case: Case, placement: Placement, facts: Facts, written: Mapping[str,
         views=case.views,
         entries=draft.entries,
         step=draft.step,
-        moving=draft.moving,
+        changes=draft.changes,
         foreign=case.foreign,
-        handover=draft.handover.status or case.vip.status.get("handover"),
+        handover=_asked(case.vip, draft),
         note=case.claim.note,
     )
     status, wake_at = compose(served, facts, written, now)
     wake_at = min((w for w in (wake_at, draft.handover.wake_at) if w is not None), default=None)
     notices = _notices(case.vip, status)
     return Result(draft.entries, status, draft.membership, draft.rate, stays, notices, wake_at)
+
+
+def _asked(vip: VirtualIP, draft: _Draft) -> Mapping[str, Any] | None:
+    """Return what the status says of the handover that was asked for last."""
+    if draft.problem is not None:
+        return refuse(vip, draft.problem.message)
+    return draft.handover.status or vip.status.get("handover")
 
 
 def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft:
@@ -127,28 +145,53 @@ def _draft(case: Case, placement: Placement, facts: Facts, now: float) -> _Draft
     if case.key is None or not case.key.current:
         reason = Problem("NoPassword", "authentication: its password is being made")
         return _Draft(nobody, problem=Problem(case.key.reason, case.key.message) if case.key else reason)
-    by_node = {v.node: v for v in case.views}
-    new = [n for n in membership.all if n not in by_node or by_node[n].told is None]
-    known = [v for v in case.views if v.told is not None and v.node in membership.all]
-    # Told nothing (any more), told to go now, or told what is lost: it runs the vhost, nobody knows how.
-    unsure = [
-        v.node
-        for v in case.views
-        if v.state is not None and (v.told is None or v.node not in membership.all) and v.node in facts.nodes
-    ]
-    ghosts = sorted(case.lost.union(unsure))
-    target = common.target(case.key.current)
-    contexts = [*map(told, known), *(Told(n, None) for n in new)]
-    step = advance(target, contexts, ghosts, _lost(case.key, vip.status, target) if ghosts else ())
-    ways = [transports.told(v, settled=settled(v)) for v in known] + [transports.Told(n, None) for n in new]
-    stage = transports.advance(common.way(membership.all), ways, ghosts)
     held = {v.node: v.interface for v in case.views}
     places = {n: case.candidates.places.get(n) or held.get(n, "") for n in membership.all}
+    return _staged(case, case.key, common, membership, places, facts, now)
+
+
+def _staged(
+    case: Case,
+    key: KeyState,
+    common: Common,
+    membership: Membership,
+    places: Mapping[str, str],
+    facts: Facts,
+    now: float,
+) -> _Draft:
+    """Return what to tell the members of it, as far as others know of what changes already."""
+    vip, clock = case.vip, common.clock
+    known = [v for v in case.views if v.told is not None and v.node in membership.all]
+    before = {v.node: v.told or {} for v in known}
+    new = [n for n in membership.all if n not in before]
+    ghosts = sorted(case.lost.union(_unsure(case, membership, facts)))
+    unsettled = [v.node for v in known if not settled(v)]
+    target = common.target(key.current)
+    contexts = [*map(told, known), *(Told(n, None) for n in new)]
+    step = advance(target, contexts, ghosts, _lost(key, vip.status, target) if ghosts else ())
+    kept = before if ghosts or unsettled else {}
+    alone = len(membership.all) < 2 and not any(map(peers_of, kept.values()))
+    ways = [transports.told(v, settled=settled(v)) for v in known] + [transports.Told(n, None) for n in new]
+    stage = transports.advance(common.way(alone=alone), ways, ghosts)
     master = claims(case.views, facts, now).master
-    moved = judge(vip, membership.members, case.views, master.node if master else "", now)
-    made = entries(common, places, step.contexts, membership.all, stage.ways, facts, moved.demote)
+    holder = master.node if master else ""
+    moved = judge(vip, membership.members, case.views, holder, now)
+    slow = paces.keep(clock, known, holder, unsettled, ghosts)
+    old = Before(before, kept, slow.nodes)
+    made = entries(common, places, step.contexts, membership.all, stage.ways, facts, old, moved.demote)
+    most = max(len(peers_of(entry)) for entry in made.values())
+    if most > MAX_PEERS:
+        message = f"transport: {most} peers are more than {MAX_PEERS}: lower maxNodes or use Multicast"
+        return _Draft(Membership(()), problem=Problem("Invalid", message))
+    changes = (("transport", stage.waiting), ("failoverTime", slow.waiting))
     bound, rate = f"{clock.bound():.2f}s", clock.adverts()
-    return _Draft(membership, dict(made), None, step, stage.waiting, moved, bound, rate)
+    return _Draft(membership, dict(made), None, step, changes, moved, bound, rate)
+
+
+def _unsure(case: Case, membership: Membership, facts: Facts) -> list[str]:
+    """Return who was told nothing (any more), or to go now, and runs it: nobody knows how."""
+    runs = [v for v in case.views if v.state is not None and v.node in facts.nodes]
+    return [v.node for v in runs if v.told is None or v.node not in membership.all]
 
 
 def _lost(key: KeyState, status: Mapping[str, Any], target: Context) -> list[Context]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from carp_operator.api.codec import interface_of
+from carp_operator.api.codec import epoch, interface_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,6 +24,8 @@ INTERFACES: Final = "carp.vip/interfaces"
 """Annotation of a CarpNode: names or patterns, with commas, that narrow its interfaces."""
 MAINTENANCE: Final = "carp.vip/maintenance"
 """Annotation of a CarpNode: `true` demotes everything on the node."""
+PATIENCE: Final = 3
+"""Heartbeats of an agent that may be missing; its clock may be wrong by some."""
 EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 """Label of a Node that is no candidate unless a nodeSelector is given."""
 
@@ -42,6 +44,10 @@ class NodeFacts:
     networks: Mapping[Network, str]
     """Subnet -> interface."""
     speakers: tuple[Speaker, ...]
+    own: frozenset[Address] = frozenset()
+    """Every address of the node, also on interfaces that carry no address of ours."""
+    silent: bool = False
+    """Its agent has not written for several of its heartbeats."""
 
     @property
     def name(self) -> str:
@@ -59,7 +65,8 @@ class Facts:
     """All nodes, and the segments that their interfaces form."""
 
     nodes: Mapping[str, NodeFacts]
-    networks: Sequence[Network]
+    networks: Mapping[Network, tuple[str, int]]
+    """Every subnet -> its segment, and how many nodes are in it."""
     segments: Mapping[tuple[str, str], str]
     """(node, interface) -> segment, named by its first subnet."""
     heard: Mapping[str, frozenset[int]]
@@ -76,7 +83,11 @@ class Facts:
         return found is not None and found.ip in self.own
 
     def homes(self, vips: Sequence[Vip]) -> tuple[Network, ...]:
-        """Return the smallest known subnet of each address; empty where one has none."""
+        """Return the subnet of each address; empty where one has none.
+
+        The smallest that is known; where others of its segment contain it, the one that most nodes are in:
+        somebody's /24 on one node's interface does not make the /16 beside it another network.
+        """
         known = self.known.get(id(vips))
         if known is None or known[0] is not vips:
             known = self.known[id(vips)] = vips, self._homes(vips)
@@ -92,11 +103,38 @@ class Facts:
         found = []
         for vip in vips:
             ip = vip.ip
-            fitting = [n for n in self.networks if n.version == ip.version and ip in n]
+            fitting = self._around(ip)
             if not fitting:
                 return ()
-            found.append(max(fitting, key=lambda n: n.prefixlen))
+            found.append(self._usual(fitting))
         return tuple(dict.fromkeys(found))
+
+    def anchored(self, vips: Sequence[Vip], held: Collection[tuple[str, str]]) -> tuple[Network, ...]:
+        """Return the subnets of addresses that nodes serve on these interfaces: one of theirs where it fits.
+
+        A smaller subnet that turns up somewhere else must not take away what runs.
+        """
+        homes = self.homes(vips)
+        places = [(self.nodes[node].networks, interface) for node, interface in held if node in self.nodes]
+
+        def is_here(network: Network) -> bool:
+            return any(networks.get(network) == interface for networks, interface in places)
+
+        if not places or all(is_here(home) for home in homes):
+            return homes
+        found = []
+        for vip in vips:
+            fitting = self._around(vip.ip)
+            found.append(self._usual([n for n in fitting if is_here(n)] or fitting))
+        return tuple(dict.fromkeys(found))
+
+    def _around(self, ip: Address) -> list[Network]:
+        return [n for n in self.networks if n.version == ip.version and ip in n]
+
+    def _usual(self, fitting: Sequence[Network]) -> Network:
+        segment, _ = self.networks[max(fitting, key=lambda n: n.prefixlen)]
+        same = [n for n in fitting if self.networks[n][0] == segment]
+        return max(same, key=lambda n: (self.networks[n][1], n.prefixlen))
 
 
 def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | None]:
@@ -112,15 +150,22 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
             away = snapshot.now >= due
             if not away:
                 wake = due if wake is None else min(wake, due)
-        facts = _facts(node, carp, snapshot.interfaces, away=away)
+        silent = False
+        if carp is not None and carp.heartbeat and node.ready:
+            due = epoch(carp.written) + PATIENCE * carp.heartbeat
+            silent = snapshot.now >= due
+            if not silent:
+                wake = due if wake is None else min(wake, due)
+        facts = _facts(node, carp, snapshot.interfaces, away=away, silent=silent)
         known = cache.get(name)
         fresh[name] = known if known is not None and known == facts else facts
     same = len(fresh) == len(cache) and all(facts is cache.get(name) for name, facts in fresh.items())
     return (before if same and before is not None else _joined(fresh, before)), wake
 
 
-def _facts(node: Node, carp: CarpNode | None, interfaces: str, *, away: bool) -> NodeFacts:
+def _facts(node: Node, carp: CarpNode | None, interfaces: str, *, away: bool, silent: bool) -> NodeFacts:
     links = () if carp is None else carp.links
+    own = frozenset(address.ip for link in links for address in link.addresses)
     narrowed = interfaces if carp is None else carp.annotations.get(INTERFACES, interfaces)
     if narrowed:
         patterns = [part.strip() for part in narrowed.split(",")]
@@ -133,7 +178,7 @@ def _facts(node: Node, carp: CarpNode | None, interfaces: str, *, away: bool) ->
     if carp is None:
         return NodeFacts(node, away, False, False, (), networks, ())
     maintained = carp.annotations.get(MAINTENANCE) == "true"
-    return NodeFacts(node, away, carp.reported, maintained, links, networks, carp.speakers)
+    return NodeFacts(node, away, carp.reported, maintained, links, networks, carp.speakers, own, silent)
 
 
 def _is_subnet(network: Network) -> bool:
@@ -144,10 +189,11 @@ def _is_subnet(network: Network) -> bool:
 def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
     """Put the nodes together; what only their interfaces decide is taken over where those are the same."""
     if before is None or _links(nodes) != _links(before.nodes):
-        own = {a.ip: name for name, f in nodes.items() for link in f.links for a in link.addresses}
-        networks = sorted({n for f in nodes.values() for n in f.networks}, key=lambda n: (n.version, n))
+        own = {ip: name for name, facts in nodes.items() for ip in facts.own}
+        segments = _segments(nodes.values())
+        networks = _networks(nodes, segments)
         known = before.known if before is not None and before.networks == networks else {}
-        before = Facts({}, networks, _segments(nodes.values()), {}, own, known)
+        before = Facts({}, networks, segments, {}, own, known)
     heard: dict[str, set[int]] = defaultdict(set)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
@@ -158,8 +204,19 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
     return Facts(nodes, before.networks, before.segments, ids, before.own, before.known)
 
 
-def _links(nodes: Mapping[str, NodeFacts]) -> dict[str, tuple[Link, ...]]:
-    return {name: facts.links for name, facts in nodes.items()}
+def _links(nodes: Mapping[str, NodeFacts]) -> dict[str, tuple[tuple[Link, ...], frozenset[Address]]]:
+    return {name: (facts.links, facts.own) for name, facts in nodes.items()}
+
+
+def _networks(
+    nodes: Mapping[str, NodeFacts], segments: Mapping[tuple[str, str], str]
+) -> dict[Network, tuple[str, int]]:
+    found: dict[Network, tuple[str, int]] = {}
+    for name, facts in nodes.items():
+        for network, interface in facts.networks.items():
+            _, count = found.get(network, ("", 0))
+            found[network] = segments[name, interface], count + 1
+    return found
 
 
 def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:

@@ -35,6 +35,14 @@ def request(node: str, *, away: bool, now: float) -> str:
     return f"{'!' if away else ''}{node}@{stamp(now)}"
 
 
+def refuse(vip: VirtualIP, why: str) -> Mapping[str, Any] | None:
+    """Return what to say of a request where nothing can be done about the VirtualIP."""
+    text, before = vip.annotations.get(ANNOTATION, ""), vip.status.get("handover")
+    if not text or (before or {}).get("request") == text:
+        return before
+    return {"request": text, "result": f"refused: {why}"}
+
+
 def judge(
     vip: VirtualIP, members: Collection[str], views: Sequence[View], master: str, now: float
 ) -> Handover:

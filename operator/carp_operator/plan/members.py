@@ -47,6 +47,16 @@ class View:
         """Whether it could hold the address now."""
         return self.confirmed and self.state is not None and self.state.state in ("BACKUP", "MASTER")
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether it runs what it was told, as far as its report tells: a CarpNode has other vhosts, too."""
+        if self.confirmed or self.told is None or self.state is None:
+            return True
+        told, state = self.told, self.state
+        if self.interface != state.interface or state.advbase not in (0, told.get("advbase", 1)):
+            return False
+        return bool(state.demotions) or state.advskew == told.get("advskew", 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:

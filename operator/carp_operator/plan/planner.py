@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from carp_operator.plan.book import Book, key_names
 from carp_operator.plan.candidates import Candidates, Finder
-from carp_operator.plan.claims import Addresses, Claim, Problem, Vhids, by_age, whose
+from carp_operator.plan.claims import Addresses, by_age
 from carp_operator.plan.decide import Case, Result, decide
 from carp_operator.plan.facts import Facts, gather
+from carp_operator.plan.ids import Ids
 from carp_operator.plan.members import Placement
 from carp_operator.plan.model import NodePlan, Plan
 from carp_operator.plan.pools import pool_status
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.core.config import Vip
     from carp_operator.api.objects import CarpNode, VirtualIP
+    from carp_operator.plan.claims import Claim
     from carp_operator.plan.members import View
     from carp_operator.plan.model import Snapshot
 
@@ -78,7 +80,7 @@ class _Run:
         book = self._cache.book
         unsure = [vip for vip in vips if self._unsure(vip)]
         addresses = Addresses(vips, self._snapshot.pools, self._facts, book, self._cache.ips, unsure)
-        claims = self._claim(vips, addresses)
+        claims = Ids(self._snapshot.vips, self._views, self._facts, self._finder).claim(vips, addresses)
         results = self._place(vips, claims)
         nodes, writes = self._assemble(results)
         self._cache.forget(self._snapshot, [claim.addresses for claim, _ in claims.values()])
@@ -116,63 +118,6 @@ class _Run:
             return True
         self._cache.equal[name] = result.status, status
         return False
-
-    def _claim(
-        self, vips: Sequence[VirtualIP], addresses: Addresses
-    ) -> dict[str, tuple[Claim, Candidates | None]]:
-        """Give every VirtualIP its addresses and its vhid: what runs, then wanted and held, then new ones."""
-        vhids = Vhids(self._facts)
-        found: dict[str, tuple[Claim, Candidates | None]] = {}
-        waiting, new = [], []
-        # As with addresses: an edit must not take what another serves, whoever is older.
-        for vip in vips:
-            claim = addresses.found.get(vip.name, Claim())
-            if vip.spec is None:
-                claim = Claim(problem=Problem("Invalid", "; ".join(str(error) for error in vip.errors)))
-            if vip.spec is None or claim.problem is not None:
-                self._reserve(vip, vhids)
-                found[vip.name] = claim, None
-                continue
-            candidates = self._finder.find(vip.spec, claim.addresses)
-            wanted = vip.spec.vhid or self._held(vip)
-            runs = any(v.told and v.told.get("vhid") == wanted for v in self._views.get(vip.name, ()))
-            if not runs or not candidates.segments:
-                self._reserve(vip, vhids)
-                waiting.append((vip, claim, candidates, wanted, runs))
-            elif vhids.claim(vip.name, wanted or 0, candidates.segments):
-                waiting.append((vip, claim, candidates, wanted, runs))
-            else:
-                found[vip.name] = claim.also(wanted), candidates
-        for vip, claim, candidates, wanted, runs in waiting:
-            other = vhids.claim(vip.name, wanted, candidates.segments) if wanted else ""
-            if other and vip.spec is not None and vip.spec.vhid:
-                self._reserve(vip, vhids)
-                belongs = whose(self._snapshot.vips[other], vip)
-                message = f"vhid: {wanted} on this segment belongs to {belongs}"
-                problem = Problem("VhidInUse", message, runs)
-                found[vip.name] = claim.also(problem=problem), candidates
-            elif wanted and not other:
-                found[vip.name] = claim.also(wanted), candidates
-            else:
-                new.append((vip, claim, candidates))
-        message = "vhid: all 255 of the segment are used or heard from others"
-        for vip, claim, candidates in new:
-            vhid = vhids.allocate(vip.name, candidates.segments) if candidates.segments else None
-            lacking = Problem("NoVhidLeft", message) if candidates.segments and vhid is None else None
-            found[vip.name] = claim.also(vhid, lacking), candidates
-        return found
-
-    def _reserve(self, vip: VirtualIP, vhids: Vhids) -> None:
-        """Keep the vhid of what runs, whatever is wrong with the spec."""
-        for view in self._views.get(vip.name, ()):
-            segment = self._facts.segments.get((view.node, view.interface))
-            if view.told and segment is not None:
-                vhids.claim(vip.name, view.told.get("vhid", 0), {segment})
-
-    def _held(self, vip: VirtualIP) -> int | None:
-        held = vip.status.get("vhid")
-        told = (v.told.get("vhid") for v in self._views.get(vip.name, ()) if v.told)
-        return held or next(told, None)
 
     def _place(
         self, vips: Sequence[VirtualIP], claims: Mapping[str, tuple[Claim, Candidates | None]]

@@ -6,22 +6,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from carp_operator.api.codec import epoch
+from carp_operator.plan.masters import MASTER, claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from carp_operator.api.objects import VhostState, VirtualIP
+    from carp_operator.api.objects import VirtualIP
     from carp_operator.plan.claims import Problem
     from carp_operator.plan.contexts import Step
-    from carp_operator.plan.facts import Facts
+    from carp_operator.plan.facts import Facts, NodeFacts
+    from carp_operator.plan.masters import Claims
     from carp_operator.plan.members import Membership, View
 
-STALE_CLAIM: Final = 60.0
-"""s; a node that died while master keeps saying so until Kubernetes finds it NotReady, 40 s later."""
 _LONGEST: Final = 1000
 """Characters of a condition's message: it repeats what nodes say."""
-MASTER: Final = "MASTER"
 
 
 def stamp(epoch: float) -> str:
@@ -42,8 +40,8 @@ class Served:
     views: Sequence[View]
     entries: Mapping[str, Mapping[str, Any]]
     step: Step | None
-    moving: tuple[str, ...]
-    """Whom a change of the transport waits for."""
+    changes: tuple[tuple[str, tuple[str, ...]], ...]
+    """Fields that change in steps, and whom each waits for."""
     foreign: str
     """A foreign speaker of the same vhid."""
     handover: Mapping[str, Any] | None
@@ -66,33 +64,6 @@ def condition(
         "message": message[:_LONGEST],
         "lastTransitionTime": since,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """Who says that it is master: on a Ready node, the newest; ``rival`` a second one that counts."""
-
-    master: View | None
-    rival: View | None
-    wake_at: float | None
-
-
-def claims(views: Sequence[View], facts: Facts, now: float) -> Claims:
-    """Judge the claims. Of two, the newer counts; the older one for STALE_CLAIM only as not yet heard of."""
-    found = [v for v in views if v.state is not None and v.state.state == MASTER and v.node in facts.nodes]
-    # A node that died as master goes on saying so, and its clock may have been ahead.
-    found.sort(key=lambda v: (facts.nodes[v.node].node.ready, _since(v), v.node), reverse=True)
-    if len(found) < 2:
-        return Claims(found[0] if found else None, None, None)
-    rival = next((v for v in found[1:] if facts.nodes[v.node].node.ready), None)
-    if rival is None:
-        return Claims(found[0], None, None)
-    due = _since(found[0]) + STALE_CLAIM
-    return Claims(found[0], rival if now >= due else None, due if now < due else None)
-
-
-def _since(view: View) -> float:
-    return epoch(view.state.since) if view.state is not None else 0.0
 
 
 def compose(
@@ -209,15 +180,20 @@ def _ready(
     return "True", "Ready", "every member takes part"
 
 
-def _trouble(state: VhostState | None, *, ready: bool) -> str:
-    """Return why a member takes no part; empty where it does."""
-    if not ready:
+def _trouble(view: View | None, node: NodeFacts) -> str:
+    """Return why a member takes no part, or may not; empty where it does."""
+    if not node.node.ready:
         return "the Node is not Ready"
-    if state is None:
+    if node.silent:
+        return "its agent does not write any more: is its pod running?"
+    state = view.state if view is not None else None
+    if view is None or state is None:
         return "has not reported it yet"
     if state.refused:
         return f"refused the settings: {state.refused}"
-    return state.problem or ("" if state.state in ("BACKUP", MASTER) else state.state)
+    if state.problem or state.state not in ("BACKUP", MASTER):
+        return state.problem or state.state
+    return "" if view.up_to_date else "has not taken its newest settings yet"
 
 
 def _waits(nodes: Sequence[str]) -> str:
@@ -225,17 +201,16 @@ def _waits(nodes: Sequence[str]) -> str:
 
 
 def _troubles(served: Served, facts: Facts) -> list[str]:
-    states = {v.node: v.state for v in served.views}
+    views = {v.node: v for v in served.views}
     members = served.membership.members
-    told = {n: _trouble(states.get(n), ready=facts.nodes[n].node.ready) for n in members}
-    found = [f"{name}: {trouble}" for name, trouble in told.items() if trouble]
+    each = {name: _trouble(views.get(name), facts.nodes[name]) for name in members}
+    found = [f"{name}: {trouble}" for name, trouble in each.items() if trouble]
     found += [f"{name}: {why}" for name, why in served.membership.kept]
     if len(members) == 1 and served.vip.spec is not None and served.vip.spec.max_nodes > 1:
         found.append(f"{members[0]} is the only member: nobody can take over")
     if served.step is not None and served.step.waiting and served.step.step != "Done":
         found.append(f"authentication: step {served.step.step} {_waits(served.step.waiting)}")
-    if served.moving:
-        found.append(f"transport: its change {_waits(served.moving)}")
+    found += [f"{field}: its change {_waits(waiting)}" for field, waiting in served.changes if waiting]
     if served.foreign:
         found.append(f"vhid {served.vhid} is also spoken by {served.foreign}")
     return found

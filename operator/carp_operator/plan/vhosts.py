@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from carp.core.config import Fencing, PreemptMode, SealMode, WhenAllFail
 from carp.core.errors import ConfigErrors
-from carp.core.schema import parse_vhost
+from carp.core.schema import MAX_PEERS, parse_vhost
 from carp_operator.plan.contexts import Context, Told
 from carp_operator.plan.handover import DEMOTION
 from carp_operator.plan.transports import Way
@@ -22,7 +22,21 @@ if TYPE_CHECKING:
     from carp_operator.plan.members import View
 
 CORDONED: Final = {"reason": "Cordoned", "amount": 100}
+_SOURCES: Final = {4: "source", 6: "source6"}
 OUT_OF_SERVICE: Final = {"reason": "OutOfService", "amount": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What nodes were told.
+
+    ``peers``: entries whose peers stay beside the new ones, since somebody who may run it still would not
+    hear the others any more. ``slow``: who keeps its pace for now.
+    """
+
+    entries: Mapping[str, Mapping[str, Any]]
+    peers: Mapping[str, Mapping[str, Any]]
+    slow: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +100,10 @@ class Common:
         """Return the context that all should sign with in the end."""
         return Context(key, addresses_text(self.addresses))
 
-    def way(self, members: Sequence[str]) -> Way:
-        """Return where all should send in the end; a lone member has no peers."""
+    def way(self, *, alone: bool) -> Way:
+        """Return where all should send in the end; ``alone``: no member has a peer."""
         given = self.spec.transport
-        if given.mode == "Unicast" and len(members) < 2 and not given.extra_peers:
+        if given.mode == "Unicast" and alone and not given.extra_peers:
             return Way()
         return Way.of(given.mode, given.group4, given.group6)
 
@@ -122,6 +136,7 @@ def entries(
     ranks: Sequence[str],
     ways: Mapping[str, tuple[Way, tuple[str, ...]]],
     facts: Facts,
+    before: Before,
     moving: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the entry of each node in ``ranks``, which are in order of preference.
@@ -130,7 +145,10 @@ def entries(
     ``moving``: who is to hand over now.
     """
     shared = common.shared()
-    sources = {name: _sources(facts, name, places[name], common.addresses) for name in ranks}
+    sources = {
+        name: _sources(facts, name, places[name], common.addresses, before.entries.get(name, {}))
+        for name in ranks
+    }
     demoted = demotions(facts, ranks)
     result = {}
     for rank, name in enumerate(ranks):
@@ -142,6 +160,8 @@ def entries(
             "passwordRef": sign.key,
             "advskew": common.clock.skew(rank),
         }
+        if name in before.slow:
+            entry |= _pace(before.entries[name], common.clock)
         if accept:
             entry["accept"] = [{"addresses": list(c.addresses), "passwordRef": c.key} for c in accept]
         if rank == 0 and common.first_claimant:
@@ -149,12 +169,21 @@ def entries(
         for_now = demoted.get(name, []) + ([dict(DEMOTION)] if name in moving else [])
         if for_now:
             entry["demotions"] = for_now
-        transport = _transport(common.spec, *ways[name], name, sources)
+        peers = _peers(common.spec, name, sources, peers_of(before.peers.get(name, {})))
+        transport = _transport(*ways[name], peers)
         if transport:
             entry["transport"] = transport
             entry |= _named(sources[name]) if transport["mode"] == "Unicast" else {}
         result[name] = entry
     return result
+
+
+def _pace(entry: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """Return the fields of an entry that are its pace, and what goes with that alone."""
+    pace = {"advbase": entry.get("advbase", 1), "deadRatio": entry.get("deadRatio", 3)}
+    if (pace["advbase"] == 0) == (clock.advbase == 0):
+        return pace
+    return pace | {key: entry[key] for key in ("advskew", "authentication") if key in entry}
 
 
 def demotions(facts: Facts, names: Collection[str]) -> dict[str, list[dict[str, Any]]]:
@@ -168,25 +197,42 @@ def demotions(facts: Facts, names: Collection[str]) -> dict[str, list[dict[str, 
     }
 
 
-def _sources(facts: Facts, name: str, interface: str, addresses: Sequence[Vip]) -> tuple[str, ...]:
-    """Return the addresses that a node's adverts come from: one per family, in the VIP's subnet if it can."""
+def _sources(
+    facts: Facts, name: str, interface: str, addresses: Sequence[Vip], before: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the addresses that a node's adverts come from: one per family, in the VIP's subnet if it can.
+
+    As it was told ``before`` where its report lacks one: what it runs goes on with that.
+    """
     link = next((each for each in facts.nodes[name].links if each.name == interface), None)
-    found = []
+    found: list[str] = []
     for version in sorted({a.version for a in addresses}):
         mine = [a for a in (link.addresses if link else ()) if a.version == version]
         inside = [a for a in mine if any(v.version == version and v.ip in a.network for v in addresses)]
-        found += [str(a.ip) for a in (inside or mine)[:1]]
+        known = before.get(_SOURCES[version])
+        found += [str(a.ip) for a in (inside or mine)[:1]] or ([known] if known else [])
     return tuple(found)
 
 
-def _transport(
-    spec: VipSpec, way: Way, listen: Sequence[str], name: str, sources: Mapping[str, tuple[str, ...]]
-) -> dict[str, Any]:
+def peers_of(entry: Mapping[str, Any]) -> Sequence[str]:
+    """Return the peers in an entry."""
+    return tuple(entry.get("transport", {}).get("peers", ()))
+
+
+def _peers(
+    spec: VipSpec, name: str, sources: Mapping[str, tuple[str, ...]], kept: Sequence[str]
+) -> list[str]:
+    """Return to whom a node sends alone; those that it only still sends to give way where they are many."""
+    ours = [source for other in sorted(sources) if other != name for source in sources[other]]
+    wanted = [*ours, *spec.transport.extra_peers]
+    old = [peer for peer in kept if peer not in wanted and peer not in sources[name]]
+    return wanted + old[: max(0, MAX_PEERS - len(wanted))]
+
+
+def _transport(way: Way, listen: Sequence[str], peers: Sequence[str]) -> dict[str, Any]:
     also = {"listen": list(listen)} if listen else {}
     if way.mode == "Unicast":
-        ours = [source for other in sorted(sources) if other != name for source in sources[other]]
-        peers = [*ours, *spec.transport.extra_peers]
-        return {"mode": "Unicast", "peers": peers, **also} if peers else {}
+        return {"mode": "Unicast", "peers": list(peers), **also} if peers else {}
     named = {"group": (way.group4, Way().group4), "group6": (way.group6, Way().group6)}
     groups = {key: group for key, (group, usual) in named.items() if group != usual}
     return {"mode": way.mode, **groups, **also} if (groups or also or way.mode != Way().mode) else {}
@@ -194,4 +240,4 @@ def _transport(
 
 def _named(sources: Sequence[str]) -> dict[str, str]:
     """Return the fields that fix a node's sources: its peers know it by them."""
-    return {("source6" if ":" in source else "source"): source for source in sources}
+    return {_SOURCES[6 if ":" in source else 4]: source for source in sources}

@@ -1,0 +1,84 @@
+"""A change of failoverTime: whoever may hold the addresses must never keep them longer than others wait.
+
+The holder's addresses live in the kernel for its own dead time, and it advertises a fraction of that; the
+others wait for theirs. So the others get a longer time first and a shorter one last, each when the step
+before is confirmed. One that becomes master in the middle of it has the new time already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from carp.core.timing import Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from carp_operator.plan.clock import Clock
+    from carp_operator.plan.members import View
+
+
+class Pace(NamedTuple):
+    """How fast a member is, its rank left out; ``first``: the lowest advskew where that is the interval."""
+
+    advbase: int
+    ratio: int
+    first: int = 0
+
+    def dead_time(self) -> float:
+        """Return the s after which others of this pace take over."""
+        return Timing(self.advbase, self.first, self.ratio).dead_time()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Who keeps the pace that it was told, and whom the change waits for."""
+
+    nodes: frozenset[str] = frozenset()
+    waiting: tuple[str, ...] = ()
+
+
+def keep(
+    clock: Clock,
+    told: Sequence[View],
+    holder: str,
+    unsettled: Collection[str],
+    ghosts: Collection[str],
+) -> Kept:
+    """Return which of those that were told something keep their pace for now.
+
+    ``holder``: who is master, as far as known; ``unsettled`` have not confirmed what they were told;
+    ``ghosts`` may run it in a way that nobody knows.
+    """
+    target = Pace(clock.advbase, clock.ratio, clock.first if clock.advbase == 0 else 0)
+    paces = _paces([(v.node, v.told) for v in told if v.told is not None])
+    moved = {n for n, pace in paces.items() if _same(pace, target, len(paces))}
+    if holder not in paces or len(moved) == len(paces):
+        return Kept()
+    goal, waiting = target.dead_time(), tuple(sorted({*unsettled, *ghosts}))
+    others_ready = not waiting and moved >= paces.keys() - {holder}
+    holder_ready = holder in moved and holder not in unsettled
+    kept = {
+        node
+        for node, pace in paces.items()
+        if node not in moved
+        and not (
+            (goal <= pace.dead_time() or others_ready)
+            if node == holder
+            else (goal >= pace.dead_time() or holder_ready)
+        )
+    }
+    return Kept(frozenset(kept), waiting if kept else ())
+
+
+def _paces(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Pace]:
+    bare = {node: Pace(e.get("advbase", 1), e.get("deadRatio", 3)) for node, e in entries}
+    skews = [(node, e.get("advskew", 0)) for node, e in entries if bare[node].advbase == 0]
+    first = min((skew for _, skew in skews), default=0)
+    return bare | {node: bare[node]._replace(first=first) for node, _ in skews}
+
+
+def _same(one: Pace, other: Pace, members: int) -> bool:
+    """Whether two paces are the same; who had the lowest rank may have gone."""
+    return one[:2] == other[:2] and abs(one.first - other.first) <= members
