@@ -11,6 +11,7 @@ import pytest
 from carp.core.config import Interface
 from carp_operator.api.objects import Speaker
 from carp_operator.plan.facts import INTERFACES, MAINTENANCE, Facts, gather, place
+from carp_operator.plan.members import View
 from carp_operator.plan.status import stamp
 from planfix import World, cluster, link
 
@@ -65,6 +66,11 @@ def test_a_smaller_subnet_on_one_node_is_the_same_network() -> None:
     assert (ip_network("10.0.100.0/24"),) == _facts(world).homes([ip_interface("10.0.100.1")])
 
 
+def _told(**places: str) -> list[View]:
+    entries = {node: {"name": "a", "interface": {"name": name}} for node, name in places.items()}
+    return [View(node, entry, confirmed=True, state=None) for node, entry in entries.items()]
+
+
 def test_what_is_served_stays_in_its_subnet() -> None:
     """A smaller one elsewhere counts for who is served nowhere yet, or no longer in any that fits."""
     world = cluster(3)
@@ -72,10 +78,10 @@ def test_what_is_served_stays_in_its_subnet() -> None:
     facts, vips = _facts(world), [ip_interface("10.0.100.1")]
     wide, narrow = (ip_network("10.0.0.0/16"),), (ip_network("10.0.100.0/24"),)
     assert narrow == facts.homes(vips) == facts.anchored(vips, [])
-    assert wide == facts.anchored(vips, [("n1", "eth0"), ("gone", "eth0")])
-    assert narrow == facts.anchored(vips, [("n1", "eth0"), ("n4", "docker0")])
-    assert narrow == facts.anchored(vips, [("n1", "eth9")])
-    assert () == facts.anchored([ip_interface("192.0.2.1")], [("n1", "eth0")])
+    assert wide == facts.anchored(vips, _told(n1="eth0", gone="eth0"))
+    assert narrow == facts.anchored(vips, _told(n1="eth0", n4="docker0"))
+    assert narrow == facts.anchored(vips, _told(n1="eth9"))
+    assert () == facts.anchored([ip_interface("192.0.2.1")], _told(n1="eth0"))
 
 
 def test_every_address_of_a_node_is_its_own() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from carp.core.config import Vip
     from carp_operator.api.objects import Selector, VipSpec
     from carp_operator.plan.facts import Facts, Network, NodeFacts
+    from carp_operator.plan.members import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,9 @@ class Finder:
         """Return all answers so far."""
         return dict(self._known)
 
-    def find(
-        self, spec: VipSpec, addresses: Sequence[Vip], held: Collection[tuple[str, str]] = ()
-    ) -> Candidates:
-        """Return who may hold these addresses; ``held``: nodes and interfaces that serve them now."""
-        homes = self._facts.anchored(addresses, held)
+    def find(self, spec: VipSpec, addresses: Sequence[Vip], told: Sequence[View] = ()) -> Candidates:
+        """Return who may hold these addresses; ``told``: who serves them now."""
+        homes = self._facts.anchored(addresses, told)
         key = (spec.node_selector, spec.interface, homes, () if homes else tuple(addresses))
         known = self._known.get(key)
         if known is None:

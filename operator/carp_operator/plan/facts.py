@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from carp.core.auth import Address
     from carp.core.config import Interface, Vip
     from carp_operator.api.objects import CarpNode, Link, Node, Speaker
+    from carp_operator.plan.members import View
     from carp_operator.plan.model import Snapshot
 
 Network: TypeAlias = IPv4Network | IPv6Network
+Source: TypeAlias = "tuple[Node, CarpNode | None, str]"
+"""What the facts of a node are read from."""
 INTERFACES: Final = "carp.vip/interfaces"
 """Annotation of a CarpNode: names or patterns, with commas, that narrow its interfaces."""
 MAINTENANCE: Final = "carp.vip/maintenance"
@@ -76,6 +79,12 @@ class Facts:
 
     known: dict[int, tuple[Sequence[Vip], tuple[Network, ...]]]
     """Answers of `homes`, by the identity of what was asked."""
+    homes_of: dict[tuple[Network, ...], tuple[Network, ...]] = field(default_factory=dict)
+    """Every answer of `homes` once."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """What each node's facts were read from: reading a thousand again costs more than planning."""
+    here: dict[tuple[int, str, str], bool] = field(default_factory=dict)
+    """Answers to whether an answer of `homes` is the subnet of a node's interface."""
 
     def is_own(self, source: str) -> bool:
         """Whether an address is a node's own."""
@@ -90,7 +99,8 @@ class Facts:
         """
         known = self.known.get(id(vips))
         if known is None or known[0] is not vips:
-            known = self.known[id(vips)] = vips, self._homes(vips)
+            found = self._homes(vips)
+            known = self.known[id(vips)] = vips, self.homes_of.setdefault(found, found)
         return known[1]
 
     def forget(self, used: Collection[Sequence[Vip]]) -> None:
@@ -109,23 +119,27 @@ class Facts:
             found.append(self._usual(fitting))
         return tuple(dict.fromkeys(found))
 
-    def anchored(self, vips: Sequence[Vip], held: Collection[tuple[str, str]]) -> tuple[Network, ...]:
-        """Return the subnets of addresses that nodes serve on these interfaces: one of theirs where it fits.
+    def anchored(self, vips: Sequence[Vip], told: Sequence[View]) -> tuple[Network, ...]:
+        """Return the subnets of addresses that nodes were told to serve: one of theirs where it fits.
 
         A smaller subnet that turns up somewhere else must not take away what runs.
         """
         homes = self.homes(vips)
-        places = [(self.nodes[node].networks, interface) for node, interface in held if node in self.nodes]
-
-        def is_here(network: Network) -> bool:
-            return any(networks.get(network) == interface for networks, interface in places)
-
-        if not places or all(is_here(home) for home in homes):
+        for view in told:
+            key = (id(homes), view.node, view.interface)
+            if key not in self.here:
+                networks = self.nodes[view.node].networks if view.node in self.nodes else {}
+                self.here[key] = all(networks.get(home) == view.interface for home in homes)
+            if self.here[key]:
+                return homes
+        if not homes:
             return homes
+        places = [(self.nodes[v.node].networks, v.interface) for v in told if v.node in self.nodes]
         found = []
         for vip in vips:
             fitting = self._around(vip.ip)
-            found.append(self._usual([n for n in fitting if is_here(n)] or fitting))
+            served = [n for n in fitting if any(known.get(n) == interface for known, interface in places)]
+            found.append(self._usual(served or fitting))
         return tuple(dict.fromkeys(found))
 
     def _around(self, ip: Address) -> list[Network]:
@@ -139,7 +153,7 @@ class Facts:
 
 def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | None]:
     """Return what is known of the nodes (``before`` if nothing is new), and when time changes it."""
-    cache = {} if before is None else before.nodes
+    cache, sources = ({}, {}) if before is None else (before.nodes, before.sources)
     wake: float | None = None
     fresh: dict[str, NodeFacts] = {}
     for name in sorted(snapshot.nodes):
@@ -156,11 +170,25 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
             silent = snapshot.now >= due
             if not silent:
                 wake = due if wake is None else min(wake, due)
-        facts = _facts(node, carp, snapshot.interfaces, away=away, silent=silent)
-        known = cache.get(name)
-        fresh[name] = known if known is not None and known == facts else facts
+        known, source = cache.get(name), (node, carp, snapshot.interfaces)
+        if (
+            known is None
+            or not _same(sources.get(name), source)
+            or (known.away, known.silent) != (away, silent)
+        ):
+            facts = _facts(node, carp, snapshot.interfaces, away=away, silent=silent)
+            known = known if known is not None and known == facts else facts
+            sources[name] = source
+        fresh[name] = known
+    for name in sources.keys() - fresh.keys():
+        del sources[name]
     same = len(fresh) == len(cache) and all(facts is cache.get(name) for name, facts in fresh.items())
-    return (before if same and before is not None else _joined(fresh, before)), wake
+    return (before if same and before is not None else _joined(fresh, before, sources)), wake
+
+
+def _same(one: Source | None, other: Source) -> bool:
+    """Whether facts come from the very same objects."""
+    return one is not None and one[0] is other[0] and one[1] is other[1] and one[2] == other[2]
 
 
 def _facts(node: Node, carp: CarpNode | None, interfaces: str, *, away: bool, silent: bool) -> NodeFacts:
@@ -186,14 +214,19 @@ def _is_subnet(network: Network) -> bool:
     return network.prefixlen < network.max_prefixlen and not (network.version == 6 and network.is_link_local)
 
 
-def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
+def _joined(
+    nodes: Mapping[str, NodeFacts],
+    before: Facts | None,
+    sources: dict[str, tuple[Node, CarpNode | None, str]],
+) -> Facts:
     """Put the nodes together; what only their interfaces decide is taken over where those are the same."""
     if before is None or _links(nodes) != _links(before.nodes):
         own = {ip: name for name, facts in nodes.items() for ip in facts.own}
         segments = _segments(nodes.values())
         networks = _networks(nodes, segments)
-        known = before.known if before is not None and before.networks == networks else {}
-        before = Facts({}, networks, segments, {}, own, known)
+        kept = before is not None and before.networks == networks
+        known, homes = (before.known, before.homes_of) if before is not None and kept else ({}, {})
+        before = Facts({}, networks, segments, {}, own, known, homes)
     heard: dict[str, set[int]] = defaultdict(set)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
@@ -201,7 +234,8 @@ def _joined(nodes: Mapping[str, NodeFacts], before: Facts | None) -> Facts:
             if segment is not None:
                 heard[segment].add(speaker.id)
     ids = {segment: frozenset(found) for segment, found in heard.items()}
-    return Facts(nodes, before.networks, before.segments, ids, before.own, before.known)
+    known, homes = before.known, before.homes_of
+    return Facts(nodes, before.networks, before.segments, ids, before.own, known, homes, sources)
 
 
 def _links(nodes: Mapping[str, NodeFacts]) -> dict[str, tuple[tuple[Link, ...], frozenset[Address]]]:

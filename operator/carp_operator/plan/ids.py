@@ -55,8 +55,7 @@ class Ids:
                 self.found[vip.name] = claim, None
                 continue
             told = [v for v in self.views.get(vip.name, ()) if v.told is not None]
-            held = [(v.node, v.interface) for v in told]
-            candidates = self.finder.find(vip.spec, claim.addresses, held)
+            candidates = self.finder.find(vip.spec, claim.addresses, told)
             wanted = vip.spec.vhid or self._held(vip)
             runs = any(v.told and v.told.get("vhid") == wanted for v in told)
             self._go_on(_Wish(vip, claim, candidates, wanted, runs), vhids)
