@@ -123,6 +123,8 @@ carp [OPTION]...             takes part in one election; the options are those o
 carp daemon --config FILE    takes part in many; carp check FILE checks the file
 carp status|explain|doctor   shows what a running daemon does, why, and what is in its way
 carp handover|maintenance    moves addresses to other hosts
+carp demote|undemote         lets other hosts go first on one address, and takes that back
+carp completion bash|zsh     prints the completion script for a shell
 carp decode --pcap FILE      explains captured packets
 carp watch -i IF             shows CARP on a network, live
 carp demo                    plays failovers on a LAN inside this machine

@@ -203,6 +203,22 @@ def test_matrix(plane: ControlPlane, empty: str, name: str) -> None:
     )  # fmt: skip
 
 
+def test_edges(plane: ControlPlane, empty: str) -> None:
+    """What the chart just takes the server takes: each form of a quantity, tolerations, shares."""
+    forms = ("1", "1.", ".5", "1.5", "100m", "3n", "128Mi", "1E", "1e9", "2e-3")
+    for number, form in enumerate(forms):
+        node = {
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": ("100%", 5)[number % 2]}},
+            "tolerations": [{"key": "a", "value": "b"}, {"operator": "Exists"}],
+            "carpd": {"resources": {"requests": None, "limits": {"ephemeral-storage": form}}},
+        }
+        made = chart.one(chart.template({"node": node}, "--namespace", empty), "DaemonSet", "carp-node")
+        plane.kubectl(
+            "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-",
+            stdin=json.dumps(made),
+        )  # fmt: skip
+
+
 def test_helm_takes_over(plane: ControlPlane) -> None:
     """What `kubectl apply` has installed, helm refuses to touch until it is told to take it over."""
     words = ("install", "carp", str(chart.CHART))

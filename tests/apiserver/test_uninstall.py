@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 VIP = "10.99.0.252"
 EVENTS = "/api/v1/namespaces/default/events"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,16 @@ def test_nothing_is_left(world: World) -> None:
 def test_again(world: World) -> None:
     """Once more finds nothing to do, and says so."""
     assert "deleted 0 CarpNodes, 0 Secrets and 0 Events" in uninstall(world, "--timeout", "5s")
+
+
+def test_pod_of_the_test(world: World) -> None:
+    """What `helm test` has left goes, and no other pod."""
+    names, admin = ("carp-test", "mine"), world.plane.admin
+    for name in names:
+        spec = {"containers": [{"name": "a", "image": "b"}]}
+        admin.create(PODS, {"metadata": {"name": name}, "spec": spec})
+    uninstall(world, "--timeout", "5s")
+    assert [False, True] == [admin.exists(f"{PODS}/{name}") for name in names]
 
 
 def test_who_does_not_answer(world: World) -> None:

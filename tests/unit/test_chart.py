@@ -14,8 +14,7 @@ import yaml
 import chart
 from carp.daemon.main import parser as daemon_parser
 from carp_operator.agent import main as agent_main
-from carp_operator.agent import metrics as agent_metrics
-from carp_operator.controller import counts, options, selftest, uninstall
+from carp_operator.controller import options, selftest, uninstall
 from tree import ROOT
 
 Values = dict[str, Any]
@@ -243,6 +242,31 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "address": ("node.metrics.address", "10.0.0.1", "value must be one of '127.0.0.1', '0.0.0.0'"),
     "log": ("logFormat", "xml", "at '/logFormat': value must be one of 'text', 'json'"),
     "folder": ("node.stateDir", "carp", 'node.stateDir: "carp" is no absolute path of a folder'),
+    "folder above": ("node.stateDir", "/etc/..", 'node.stateDir: "/etc/.." goes up by ..'),
+    "repository": (
+        "image.repository",
+        "registry/x:1.0",
+        'image.repository: "registry/x:1.0" has a tag; write that into image.tag',
+    ),
+    "nobody away": ("node.updateStrategy.rollingUpdate.maxUnavailable", 0, "minimum: got 0, want 1"),
+    "a number in quotes": (
+        "node.updateStrategy.rollingUpdate.maxUnavailable",
+        "2",
+        'node.updateStrategy.rollingUpdate.maxUnavailable: "2" is neither a number without quotes',
+    ),
+    "quantity": (
+        "controller.resources.limits.cpu",
+        "abc",
+        'controller.resources.limits.cpu: "abc" is no quantity such as 100m or 128Mi',
+    ),
+    "below zero": ("node.agent.resources.limits.cpu", -1, "minimum: got -1, want 0"),
+    "affinity": ("node.affinity", {"foo": 1}, "at '/node/affinity': additional properties 'foo' not allowed"),
+    "toleration": ("node.tolerations", [{"value": "x"}], "at '/node/tolerations/0': missing property 'key'"),
+    "two values": (
+        "node.carpd.extraEnv",
+        [{"name": "A", "value": "b", "valueFrom": {}}],
+        "at '/node/carpd/extraEnv/0': maxProperties: got 3, want 2",
+    ),
     "name": ("fullnameOverride", "Carp_1", 'fullnameOverride: "Carp_1" is no name of a Kubernetes object'),
     "no account": ("controller.serviceAccount.create", False, "controller.serviceAccount.name: is required"),
     "one account": ("node.agent.serviceAccount.name", "carp-controller", "is the controller's account too"),
@@ -335,34 +359,6 @@ def test_versions_agree() -> None:
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert version[1] == about["version"] == about["appVersion"]
-
-
-def _known_metrics() -> set[str]:
-    carpd = re.findall(r"^\| `(carp_\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
-    families = [*agent_metrics.TABLE, *counts.METRICS]
-    names = {*carpd, *(family.name for family in families)}
-    return names | {f"{name}_{part}" for name in names for part in ("bucket", "sum", "count")}
-
-
-@pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json"])
-def test_metrics_exist(name: str) -> None:
-    """Rules and dashboard use only metrics that carpd, agent or controller have."""
-    text = (chart.CHART / "files" / name).read_text(encoding="utf-8")
-    used = set(re.findall(r"\bcarp_[a-z_]+\b", text))
-    assert used
-    assert set() == used - _known_metrics()
-
-
-def test_rules_and_dashboard_arrive_whole() -> None:
-    """What stands in the files is what the cluster gets: no template language of Helm is lost in it."""
-    objects = chart.template(chart.MATRIX["rules and dashboard"])
-    groups = chart.one(objects, "PrometheusRule", "carp")["spec"]["groups"]
-    assert yaml.safe_load((chart.CHART / "files" / "alerts.yaml").read_text()) == groups
-    assert all(
-        {"alert", "expr", "labels", "annotations"} <= rule.keys() for g in groups for rule in g["rules"]
-    )
-    data = chart.one(objects, "ConfigMap", "carp-dashboard")["data"]
-    assert json.loads((chart.CHART / "files" / "dashboard.json").read_text()) == json.loads(data["carp.json"])
 
 
 def test_notes_say_the_next_command() -> None:

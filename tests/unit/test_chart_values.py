@@ -177,6 +177,29 @@ def test_address_of_the_test(address: str) -> None:
     assert good == taken({"test": {"address": address}})
 
 
+@pytest.mark.parametrize("value", ["1", "1.", ".5", "1.5", "100m", "3n", "128Mi", "1Ei", "1E", "1e9", "2e-3"])
+def test_quantities(value: str) -> None:
+    """The chart takes each form that Kubernetes has for one, and nothing near it."""
+    assert taken(_limited(value))
+    wrong = {f"{value}x", f"{value} Mi", f"{value}mi", f".{value}.", "", "Mi"}
+    assert set() == {near for near in wrong if taken(_limited(near))}
+
+
+def _limited(value: Any) -> Object:
+    return {"node": {"carpd": {"resources": {"limits": {"memory": value}}}}}
+
+
+@pytest.mark.parametrize("value", [1, 2, "1%", "25%", "100%"])
+def test_nodes_upgraded_at_a_time(value: Any) -> None:
+    """A number or a share."""
+    found = chart.one(chart.template(_away(value)), "DaemonSet", "carp-node")["spec"]["updateStrategy"]
+    assert value == found["rollingUpdate"]["maxUnavailable"]
+
+
+def _away(value: Any) -> Object:
+    return {"node": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": value}}}}
+
+
 # --- hooks ----------------------------------------------------------------------------------------------
 
 
@@ -201,6 +224,24 @@ def test_hooks_run_where_the_controller_runs() -> None:
         assert network == ("node.kubernetes.io/network-unavailable" in str(wanted["tolerations"]))
         for kind in ("Job", "Pod"):
             assert wanted == {key: specs[kind].get(key) for key in placed}
+
+
+@pytest.mark.parametrize("name", ["carp", "vip"])
+def test_pod_of_the_test_is_left_to_uninstalling(name: str) -> None:
+    """It stays for its log; the uninstall hook is told its name, and may delete no other pod."""
+    objects = chart.template({"fullnameOverride": name, "test": {"address": "192.0.2.99"}})
+    pod = chart.one(objects, "Pod", f"{name}-test")["metadata"]
+    assert "before-hook-creation" == pod["annotations"]["helm.sh/hook-delete-policy"]
+    (container,) = pod_specs(objects)["Job"]["containers"]
+    assert f"--test-pod={name}-test" in container["command"]
+    rules = [
+        rule
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("Role", f"{name}-uninstall")
+        for rule in each["rules"]
+        if rule["resources"] == ["pods"] and "delete" in rule["verbs"]
+    ]
+    assert [[f"{name}-test"]] == [rule["resourceNames"] for rule in rules]
 
 
 def test_log_of_the_uninstallation_is_shown() -> None:

@@ -64,7 +64,8 @@ class Server:
     def do_delete(self, asked: Asked) -> Reply:
         name = asked.path.rpartition("/")[2]
         self.deleted.append(name)
-        return Reply(body={}) if name != "carp-controller" else Reply(404, {"message": "none"})
+        missing = name in ("carp-controller", "carp-test")
+        return Reply(404, {"message": "none"}) if missing else Reply(body={})
 
     def node(self, name: str) -> dict[str, Any]:
         spec = {"cluster": "c", "vhosts": [{"name": "web"}]} if name == "n1" else {}
@@ -80,8 +81,8 @@ def run(server: Server, timeout: float = 5.0) -> tuple[list[str], float]:
         now[0] += seconds
 
     with FakeApi(server) as api:
-        client = api.client()
-        Uninstall(client, "ns", "carp-controller", timeout, said.append, lambda: now[0], sleep).run()
+        names = ("ns", "carp-controller", "carp-test")
+        Uninstall(api.client(), *names, timeout, said.append, lambda: now[0], sleep).run()
     return said, now[0]
 
 
@@ -91,7 +92,7 @@ def test_everybody_confirms() -> None:
     said, took = run(server)
     assert {"cluster": "c", "vhosts": [], "uninstall": True} == server.told["n1"]
     assert "cluster" == server.told["n2"]["cluster"]
-    assert ["n1", "n2", "carp-keys", "carp-controller"] == server.deleted
+    assert ["n1", "n2", "carp-keys", "carp-controller", "carp-test"] == server.deleted
     assert "deleted 2 CarpNodes, 1 Secrets and 0 Events; VirtualIPs and resource definitions stay" == said[-1]
     assert 1.0 == took
 

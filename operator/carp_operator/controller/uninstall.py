@@ -56,11 +56,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Uninstall:
-    """One run. ``timeout`` in s for the nodes' confirmations; the functions are replaced by tests."""
+    """One run. ``timeout`` in s for the nodes' confirmations; the functions are replaced by tests.
+
+    ``test_pod``: the pod that `helm test` has left, if any.
+    """
 
     client: Client
     namespace: str
     deployment: str
+    test_pod: str
     timeout: float
     say: Callable[[str], None] = print
     clock: Callable[[], float] = time.monotonic
@@ -181,6 +185,7 @@ class Uninstall:
             for item in items:
                 self._remove(resource, item["metadata"]["name"])
         self._remove(LEASES.within(self.namespace), LEASE)
+        self._remove(_PODS.within(self.namespace), self.test_pod)
         counts = f"{len(self._told)} CarpNodes, {len(kept)} Secrets and {len(posted)} Events"
         self.say(f"deleted {counts}; VirtualIPs and resource definitions stay")
 
@@ -239,7 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     client = connect(given.kubeconfig, given.api_server)
-    Uninstall(client, _place(given.namespace), given.deployment, given.timeout, say=once.say).run()
+    place = _place(given.namespace)
+    Uninstall(client, place, given.deployment, given.test_pod, given.timeout, say=once.say).run()
     return 0
 
 
@@ -260,6 +266,7 @@ def _parser() -> Parser:
         help="where the operator is [$POD_NAMESPACE, or the pod's own]",
     )
     add("--deployment", default="carp-controller", metavar="NAME", help="the controller's [%(default)s]")
+    add("--test-pod", default="carp-test", metavar="NAME", help="left by `helm test` [%(default)s]")
     add("--timeout", type=once.patience, default=120.0, metavar="TIME", help="for the nodes [120s]")
     once.add_connection(parser)
     return parser

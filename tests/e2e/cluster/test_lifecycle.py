@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 ADDRESS = "10.99.0.252"
+SCRATCH = "10.99.0.251"
 MANY = 200
 
 
@@ -98,8 +99,8 @@ def test_many_addresses(release: Release) -> None:
 
 
 def test_uninstalled_and_installed_again(release: Release) -> None:
-    """`helm uninstall` leaves no address, no state and no object but the kept definitions with their objects;
-    installed again, also under another name, they are served again.
+    """`helm uninstall` leaves no address, no state, no object (no pod of `helm test` either) but the kept
+    definitions with their objects; installed again, also under another name, they are served again.
     """
     kube = release.kube
     again = [release, Release(kube, "other")]
@@ -111,8 +112,10 @@ def test_uninstalled_and_installed_again(release: Release) -> None:
         }
         kube.wait(lambda: not _leftovers(release), 30, "nothing of the installation is left")
         assert "web" == release.vip("web")["metadata"]["name"]
-        following.install(*(["--take-ownership"] if number else []))
+        following.install("--set", f"test.address={SCRATCH}", *(["--take-ownership"] if number else []))
         following.wait_served("web")
+        kube.helm("test", following.name, "--namespace", NAMESPACE, "--timeout", "90s")
+        assert "pod/carp-test" in _leftovers(following)
         assert 1 == len(kube.owners(ADDRESS))
 
 
