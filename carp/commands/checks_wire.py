@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from carp.commands import words
@@ -73,6 +74,9 @@ def _own_adverts(target: Target, problem: str, sent: int, seconds: float) -> Fin
     if problem:
         advice = "look at qdiscs and at the packet filter for protocol 112"
         return Finding(target.name, "adverts", FAIL, f"do not leave: {problem}", advice)
+    if not sent and seconds < target.patience:
+        text = f"an advert leaves every {age(target.period)}: {age(seconds)} of listening are too short"
+        return Finding(target.name, "adverts", SKIPPED, text, _longer(target))
     if not sent:
         text = f"master, but no advert left {target.interface} in {age(seconds)}"
         return Finding(target.name, "adverts", FAIL, text, "look at carpd's log")
@@ -80,6 +84,10 @@ def _own_adverts(target: Target, problem: str, sent: int, seconds: float) -> Fin
     text += "cannot be known from here"
     advice = f"on another node: carp watch -i {target.interface} --vhid {target.vhid}"
     return Finding(target.name, "adverts", SKIPPED, text, advice)
+
+
+def _longer(target: Target) -> str:
+    return f"carp doctor {target.name} --listen {ceil(target.patience)}s"
 
 
 def _speakers(target: Target, ours: list[Speaker], others: list[Speaker], heard: Heard) -> Iterator[Finding]:
@@ -128,6 +136,10 @@ def _owner(target: Target, ip: Address, host: Host, others: list[Speaker], heard
     known = {each.mac for each in others} | {f"{_VIRTUAL_MAC}{target.vhid:02x}"}
     if macs <= known:
         return Finding(target.name, "owner", OK, f"{ip} is answered by the master ({shown})")
+    if target.believed is not None and not others and heard.seconds < target.patience:
+        text = f"{ip} is answered by {shown}; the master advertises every {age(target.period)}, and was not "
+        text += f"heard in {age(heard.seconds)}"
+        return Finding(target.name, "owner", SKIPPED, text, _longer(target))
     if others:
         text = f"{ip} is answered by {shown}, but the adverts come from {_sources(others)}"
         return Finding(target.name, "owner", FAIL, text, look)

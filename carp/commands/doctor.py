@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from carp.commands.arguments import Parser
 
 _EPILOG: Final = """\
-It listens for a few seconds and asks by ARP and ND who has the addresses; it changes nothing and claims
-nothing. Without carpd, describe the vhost: carp doctor -i eth0 -v 42 -a 10.1.1.252
+It listens for a few seconds, longer where adverts are slow, and asks by ARP and ND who has the addresses;
+it changes nothing and claims nothing. Without carpd, describe the vhost:
+carp doctor -i eth0 -v 42 -a 10.1.1.252
 
 exit code: 0; 1 when a check fails; 2 when an argument is wrong, or carpd does not answer and -i is missing
 """
 _LISTEN: Final = 4.0
 """s; more than the longest silence of a master at the defaults."""
+_LONGEST: Final = 30.0
+"""s; slower adverts are waited for only where that is asked for."""
 _LABELS: Final = {
     Verdict.OK: "ok  ",
     Verdict.WARN: "WARN",
@@ -61,9 +64,9 @@ def parser() -> Parser:
     add(
         "--listen",
         type=seconds("--listen", 600.0),
-        default=_LISTEN,
         metavar="TIME",
-        help=f"how long to listen (default {_LISTEN:g}s; 0s: not at all)",
+        help=f"how long to listen (default {_LISTEN:g}s, up to {_LONGEST:g}s for slow adverts; "
+        "0s: not at all)",
     )
     group = result.add_argument_group("without carpd (all three)")
     add = group.add_argument
@@ -79,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     daemon, targets = _described(given) if _is_described(given) else _asked(given)
     host = _host([target.interface for target in targets if target.interface])
     targets = [_placed(target, host) for target in targets]
-    findings = examine(daemon, targets, host, given.listen)
+    findings = examine(daemon, targets, host, _listen_for(targets) if given.listen is None else given.listen)
     if given.output == "json":
         say(json.dumps({"findings": [asdict(each) for each in findings], **_totals(findings)}, indent=2))
     else:
@@ -155,6 +158,11 @@ def examine(
         findings += check_proxy(target, host)
         findings += check_health(target)
     return findings
+
+
+def _listen_for(targets: Sequence[Target]) -> float:
+    """Return for how many seconds to listen: until each master that is not too slow must have been heard."""
+    return max([_LISTEN, *(target.patience for target in targets if target.patience <= _LONGEST)])
 
 
 def _listen(targets: Sequence[Target], host: Host, listen_for: float) -> Heard | str:

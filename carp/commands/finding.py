@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from carp.core.timing import interval
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Interface, IPv6Interface
 
     from carp.core.auth import Address
+
+_MARGIN: Final = 1.0
+"""s that an advert may come late."""
 
 
 class Verdict(enum.StrEnum):
@@ -75,3 +80,16 @@ class Target:
     def sealed(self) -> bool:
         """Whether that master is one of our own members."""
         return self.believed is not None and self.status is not None and bool(self.status["master"]["sealed"])
+
+    @property
+    def period(self) -> float:
+        """The seconds between two adverts of the master, as far as carpd knows; 0 where it is not asked."""
+        if self.status is None:
+            return 0.0
+        sender = self.status if self.believed is None else self.status["master"]
+        return interval(sender["advbase"], sender["advskew"])
+
+    @property
+    def patience(self) -> float:
+        """The seconds of listening after which an advert must have been heard."""
+        return self.period + _MARGIN

@@ -21,7 +21,8 @@ CAUSES: Final = {
     "better-master": "a preferred master advertised",
     "tie-lost": "another master with the same interval won the tie",
     "handed-over": "it handed over, and a successor answered",
-    "lease-lapsed": "it stood still for longer than its lease, so the kernel took the address away",
+    "lease-lapsed": "it did not renew its lease in time (its adverts did not leave, or it stood still), so "
+    "the kernel took the address away",
     "claim-failed": "its claim failed: the advert or the address could not be brought out",
 }
 """By the causes of `carp.core.transitions`."""

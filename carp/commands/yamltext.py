@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _PLAIN: Final = re.compile(r"(?!(?i:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_]\w*", re.ASCII)
 """Keys that no reader of YAML takes for anything but a text."""
+_LONGEST_KEY: Final = 1024
+"""Characters of a key before its colon (1.2 section 8.2.2); a longer one has a line of its own."""
 
 
 def dump(data: Any) -> str:
@@ -24,7 +26,11 @@ def dump(data: Any) -> str:
 def _block(data: Any) -> Iterator[str]:
     if isinstance(data, dict) and data:
         for key, value in data.items():
-            yield from _entry(f"{key if _PLAIN.fullmatch(key) else _scalar(key)}:", value)
+            written = key if _PLAIN.fullmatch(key) else _scalar(key)
+            if len(written) > _LONGEST_KEY:
+                yield f"? {written}"
+                written = ""
+            yield from _entry(f"{written}:", value)
     elif isinstance(data, list) and data:
         for value in data:
             first, *rest = _block(value)

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import ConfigError, ConfigErrors
 from carp.core.reader import Reader
-from carp.core.schema import parse_vhost
+from carp.core.schema import parse_vhost, parse_vip
 from carp.daemon.yamlfile import Document, FileError, UnreadableError, cannot_read, is_refused, read
 from carp.passfile import read_password_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, TypeAlias
 
+    from carp.core.auth import Address
     from carp.core.config import VhostConfig
+
+    Claim: TypeAlias = tuple[str, object, object]
+    """The field, the value and the scope of a thing that one vhost alone may have."""
 
 FOLDER: Final = "conf.d"
 """Beside the file; its files ending in .yaml or .yml, hidden ones left out, in the order of their names."""
@@ -24,6 +29,8 @@ FOLDER: Final = "conf.d"
 
 MAX_VHOSTS: Final = 510
 """Vhosts of one source (design.md section 3)."""
+_STAND_IN: Final = {"name": "x", "vhid": 1, "interface": "x", "addresses": ["192.0.2.1"], "password": "x"}
+"""A sound vhost, for reading one field of a wrong one."""
 
 
 def too_many(count: int) -> ConfigError | None:
@@ -39,21 +46,35 @@ class UnreadableErrors(ConfigErrors):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A vhost that is right by itself, and where it stands: ``path`` is ``vhosts[2]``."""
+    """A vhost, what it claims, and where it stands: ``path`` is ``vhosts[2]``.
+
+    One that is wrong by itself has no ``config``, and claims what could be read of it.
+    """
 
     document: Document
     path: str
-    config: VhostConfig
+    config: VhostConfig | None
+    claims: tuple[Claim, ...]
 
     @property
     def place(self) -> tuple[str, int]:
         """Its file and line."""
         return self.document.file, self.document.line(self.path)
 
+    @property
+    def title(self) -> str:
+        """Its name, or its path where it has none."""
+        return next((str(value) for field, value, _ in self.claims if field == "name"), self.path)
+
 
 def folder(path: str) -> Path:
     """Return the folder whose files are merged with a configuration file."""
     return Path(path).parent / FOLDER
+
+
+def watched(path: str) -> list[str]:
+    """Return what a configuration changes with."""
+    return [path, str(folder(path))]
 
 
 def files(path: str) -> list[str]:
@@ -107,7 +128,13 @@ def _merge(
         wrong = list(document.errors)
         refused: set[str] = set()
         entries += _vhosts(document, wrong, notes, refused)
-        placed = [_kind(e, refused)(e, document.file, document.line(e.field), named=named) for e in wrong]
+        if not _says_vhosts(document.data):
+            what = "a list of at least one vhost" if len(documents) == 1 else "a list, [] for none"
+            wrong.append(ConfigError("vhosts", None, f"is required: {what}"))
+        first = 1 if document.file else 0  # of a file with nothing in it
+        placed = [
+            _kind(e, refused)(e, document.file, document.line(e.field) or first, named=named) for e in wrong
+        ]
         errors += sorted(placed, key=lambda error: error.line)
         if document.exposed is not None:
             name = document.file
@@ -125,7 +152,12 @@ def _merge(
     if errors:
         kind = UnreadableErrors if all(isinstance(e, UnreadableError) for e in errors) else ConfigErrors
         raise kind(list(errors))
-    return [entry.config for entry in entries], list(notes)
+    return [entry.config for entry in entries if entry.config is not None], list(notes)
+
+
+def _says_vhosts(data: object) -> bool:
+    """Whether a file says which vhosts it has: unknown is not empty, and a full disk leaves files empty."""
+    return data is not None and not (isinstance(data, dict) and data.get("vhosts") is None)
 
 
 def _kind(error: ConfigError, refused: set[str]) -> type[FileError]:
@@ -136,7 +168,7 @@ def _kind(error: ConfigError, refused: set[str]) -> type[FileError]:
 def _vhosts(
     document: Document, errors: list[ConfigError], notes: dict[str, None], refused: set[str]
 ) -> Iterator[_Entry]:
-    """Yield the sound vhosts of one file; append to ``errors`` and ``notes``.
+    """Yield the vhosts of one file; append to ``errors`` and ``notes``.
 
     ``refused`` gets the password files that are there and cannot be read.
     """
@@ -155,9 +187,12 @@ def _vhosts(
     for index, item in enumerate(reader.sequence("vhosts")):
         path = f"vhosts[{index}]"
         try:
-            yield _Entry(document, path, parse_vhost(item, path=path, read_password=read_password))
+            config = parse_vhost(item, path=path, read_password=read_password)
         except ConfigErrors as found:
             errors.extend(found.errors)
+            yield _Entry(document, path, None, tuple(_readable(item, path, found.errors)))
+        else:
+            yield _Entry(document, path, config, tuple(claims(config)))
     reader.finish()
 
 
@@ -165,7 +200,7 @@ def _duplicates(entries: Sequence[_Entry], *, named: bool) -> Iterator[FileError
     """Yield an error for each name, vhid on an interface, and address that two vhosts claim."""
     seen: dict[tuple[object, ...], _Entry] = {}
     for entry in entries:
-        for field, value, scope in claims(entry.config):
+        for field, value, scope in entry.claims:
             first = seen.setdefault((scope, value), entry)
             if first is entry:
                 continue
@@ -173,15 +208,37 @@ def _duplicates(entries: Sequence[_Entry], *, named: bool) -> Iterator[FileError
             elsewhere = f"{file}, " if file != entry.document.file else ""
             where = f" ({elsewhere}line {line})" if line else ""
             path = f"{entry.path}.{field}"
-            error = ConfigError(path, value, f"is already used by vhost {first.config.name}{where}")
+            error = ConfigError(path, value, f"is already used by vhost {first.title}{where}")
             yield FileError(error, entry.document.file, entry.document.line(path), named=named)
 
 
-def claims(config: VhostConfig) -> Iterator[tuple[str, object, object]]:
-    """Yield the field, the value and the scope of each thing that one vhost alone may have."""
-    interface = str(config.interface)
-    yield "name", config.name, "name"
-    yield "vhid", config.vhid, ("vhid", interface)
-    for index, vip in enumerate(config.addresses):
-        scope = interface if vip.ip.is_link_local else "node"
-        yield f"addresses[{index}]", str(vip.ip), ("address", scope)
+def claims(config: VhostConfig) -> Iterator[Claim]:
+    """Yield each thing that one vhost alone may have."""
+    addresses = {index: vip.ip for index, vip in enumerate(config.addresses)}
+    return _claims(config.name, config.vhid, str(config.interface), addresses)
+
+
+def _claims(name: str, vhid: int | None, interface: str, addresses: Mapping[int, Address]) -> Iterator[Claim]:
+    """Yield claims; a name or an interface that is empty, and a vhid that is None, are not known."""
+    if name:
+        yield "name", name, "name"
+    if vhid is not None and interface:
+        yield "vhid", vhid, ("vhid", interface)
+    for index, ip in addresses.items():
+        scope = interface if ip.is_link_local else "node"
+        if scope:
+            yield f"addresses[{index}]", str(ip), ("address", scope)
+
+
+def _readable(item: Any, path: str, errors: Sequence[ConfigError]) -> Iterator[Claim]:
+    """Yield what a vhost with mistakes claims all the same, by its fields that have none."""
+    wrong = {error.field.removeprefix(f"{path}.").split(".")[0] for error in errors}
+    if path in wrong:  # no mapping at all
+        return iter(())
+    interface = ""
+    if "interface" not in wrong:
+        interface = str(parse_vhost(_STAND_IN | {"interface": item["interface"]}).interface)
+    texts = () if "addresses" in wrong else item["addresses"]
+    addresses = {i: parse_vip(text).ip for i, text in enumerate(texts) if f"addresses[{i}]" not in wrong}
+    name, vhid = ("" if "name" in wrong else item["name"]), (None if "vhid" in wrong else item["vhid"])
+    return _claims(name, vhid, interface, addresses)

@@ -292,6 +292,7 @@ def schema() -> Schema:
                 "maxItems": MAX_VHOSTS,
             }
         },
+        "required": ["vhosts"],
         "additionalProperties": False,
         "$defs": {
             "vhost": _section(

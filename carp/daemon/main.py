@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from carp import logs
 from carp.converters import socket_path
 from carp.core.errors import CarpError, ConfigError, ConfigErrors
-from carp.daemon.configfile import UnreadableErrors, load
+from carp.daemon.configfile import UnreadableErrors, load, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carp.core.config import VhostConfig
     from carp.daemon.service import DaemonOptions
+    from carp.daemon.watchfile import Marks
 
 EXIT_BAD_INPUT: Final = 2
 EXIT_FAILED: Final = 1
@@ -68,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     manager tries again after that, and not after 2.
     """
     given = parser().parse_args(argv)
+    seen = _look(given.config) if given.config else None
     try:
         configs, notes = load(given.config, named=True) if given.config else ([], [])
-        options = _options(given)
+        options = replace(_options(given), seen=seen)
     except ConfigErrors as errors:
         for error in errors.errors:
             sys.stderr.write(f"carp daemon: {error}\n")
@@ -93,10 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         # A crash must not bring back what the file said when the parent was started.
         last = kept.get()
-        again = replace(options, keep=kept.put, again=last is not None)
+        # Nobody knows what the file was like when that was read.
+        again = replace(options, keep=kept.put, seen=seen if last is None else None)
         return _run(configs if last is None else last, again)
 
     return supervise(work)
+
+
+def _look(path: str) -> Marks:
+    from carp.daemon.watchfile import look  # noqa: PLC0415 (imports asyncio)
+
+    return look(watched(path))
 
 
 def _options(given: argparse.Namespace) -> DaemonOptions:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 from carp import __version__
 from carp.changes import Changes, breathe
 from carp.core import events as ev
-from carp.core.errors import ConfigErrors
 from carp.core.transitions import State
 from carp.daemon import scrape
 from carp.daemon.care import Care
-from carp.daemon.configfile import folder, load
+from carp.daemon.configfile import watched
 from carp.daemon.control import Control, RequestError
 from carp.daemon.foreign import Foreign
-from carp.daemon.metrics import Metrics, NodeView, VipView
+from carp.daemon.metrics import NodeView, VipView
+from carp.daemon.noticing import Counting, Noticing
 from carp.daemon.notify import Notifier, Watchdog, watchdog_interval
 from carp.daemon.operations import MAINTENANCE, Operations
+from carp.daemon.rereading import Rereading
 from carp.daemon.status import memory_problems, some
 from carp.daemon.store import Keeper, Settings, Store
 from carp.daemon.told import read_set
 from carp.daemon.watchfile import Watch
-from carp.report import Reporter
 from carp.run import Process, RunOptions, require_capabilities
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from carp.changes import Outcome
     from carp.core.config import VhostConfig
     from carp.core.errors import DropReason
-    from carp.core.vhost import Vhost
     from carp.daemon.told import Told
+    from carp.daemon.watchfile import Marks
     from carp.rawsock import Packet
 
 log: Final = logging.getLogger("carp.daemon")
@@ -61,8 +61,8 @@ class DaemonOptions:
     release: bool = False
     keep: Callable[[list[VhostConfig]], None] | None = None
     """Told of each set of the file's that is in force: what a start after a crash begins with."""
-    again: bool = False
-    """Started after a crash: the file may have changed since it was read last."""
+    seen: Marks | None = None
+    """What the file was like before it was read; where nobody knows, it is read again at once."""
 
 
 def serve(configs: list[VhostConfig], options: DaemonOptions) -> int:
@@ -71,54 +71,27 @@ def serve(configs: list[VhostConfig], options: DaemonOptions) -> int:
     return asyncio.run(Service(options, configs).main())
 
 
-class _Watcher(Reporter):
-    """Logs, and tells the service which vhost has something new to show."""
-
-    service: Service
-
-    def saw(self, vhost: Vhost, effect: ev.Effect) -> None:
-        super().saw(vhost, effect)
-        self.service.noticed(vhost.config.name, stopped=isinstance(effect, ev.Stopped))
-
-    def dropped(self, interface: str, vhid: int | None, packet: Packet, reason: DropReason) -> None:
-        super().dropped(interface, vhid, packet, reason)
-        self.service.dropped(interface, vhid, packet, reason)
-
-
-class _Meter(Metrics):
-    """Counts, and feeds the service manager's watchdog from the turns of the election."""
-
-    def __init__(self, watcher: _Watcher, watchdog: Watchdog) -> None:
-        super().__init__(watcher)
-        self._watchdog = watchdog
-
-    def turned(self, now: float) -> None:
-        self._watchdog.turned(now)
-
-
 class Service(Process):
     """The daemon's process."""
 
     def __init__(self, options: DaemonOptions, configs: list[VhostConfig]) -> None:
         """Take the vhosts of the file, already read. Raises BusyError when the state folder is in use."""
-        watcher = _Watcher()
-        watcher.service = self
         self._notifier = Notifier()
         # Scripts and checks must not be able to speak for us.
         os.environ.pop("NOTIFY_SOCKET", None)
-        self.metrics = _Meter(watcher, Watchdog(self._notifier, watchdog_interval()))
+        self.metrics = Counting(Noticing(self), Watchdog(self._notifier, watchdog_interval()))
         run_options = RunOptions(options.state_dir, release=options.release, ready=self._ready)
         super().__init__(run_options, self.metrics, self.metrics)
         self.foreign = Foreign()
         self._daemon = options
         self._configs = configs
         self._store = Store(options.state_dir)
-        self._keeper = Keeper(self._store, self._disk_changed)
+        self._keeper = Keeper(self._store, self._changed)
         self._unstored: dict[str, dict[str, Any]] = {}
         """Settings that were refused to vhosts that run, by name; what is stored is what is in force."""
         self._demoted: dict[str, set[str]] = {}
         """By vhost: the reasons that its settings demote it for."""
-        self._file_problem = ""
+        self._file = Rereading(options.config, self._take_file, self._changed)
         self._unread: list[str] = []
         """What is wrong with stored settings."""
         self._applying = asyncio.Lock()
@@ -134,19 +107,30 @@ class Service(Process):
         self.engine.links.on_change = self._operations.host_changed
         async with self._applying:
             await self._keeper.load()
-            stored = self._keeper.settings
-            told = await read_set(stored.vhosts)
-            self._unread = [f"stored settings: {error}" for error in told.errors]
-            for problem in self._unread:
-                log.error("%s", problem)
+            told = await self._read_stored()
             # What was in force keeps name, vhid and addresses: a restart is no reason for another owner.
-            out = set(stored.refused)
+            out = set(self._keeper.settings.refused)
             await self._bring(SOCKET, [config for config in told.configs if config.name not in out])
             await self._bring(FILE, self._configs)
             if out:
                 await self._bring(SOCKET, told.configs)
             self._align()
         await self._open()
+
+    async def _read_stored(self) -> Told:
+        told = await read_set(self._keeper.settings.vhosts)
+        self._unread = [f"stored settings: {error}" for error in told.errors]
+        for problem in self._unread:
+            log.error("%s", problem)
+        return told
+
+    async def _recall(self) -> None:
+        """Go on from settings that the disk refused at the start, if it has them now."""
+        if await self._keeper.recall():
+            log.info("the stored settings could be read after all")
+            await self._bring(SOCKET, (await self._read_stored()).configs)
+            stored = self._keeper.settings
+            await self._store_set(stored, list(stored.vhosts))
 
     async def _open(self) -> None:
         """Open what others look in through; a vhost needs none of it."""
@@ -158,9 +142,7 @@ class Service(Process):
         except OSError as error:
             log.error("no control socket at %s: %s", daemon.socket, error.strerror)  # noqa: TRY400 (not a bug)
         if daemon.config:
-            self._watch = Watch([daemon.config, str(folder(daemon.config))], self.reload)
-            if daemon.again:
-                self.reload()
+            self._watch = Watch(watched(daemon.config), self.reload, daemon.seen)
         if daemon.metrics:
             try:
                 self._scrape = await scrape.serve(daemon.metrics, self.metrics_text)
@@ -185,7 +167,8 @@ class Service(Process):
 
     def reload(self) -> None:
         """Read the file again, soon."""
-        self._soon(self.read_file())
+        if self._daemon.config:
+            self._file.ask()
 
     def _soon(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -196,18 +179,10 @@ class Service(Process):
         """Read the file again; a bad one changes nothing, and what is wrong with it is returned."""
         if not self._daemon.config:
             return "there is no file: carpd was started without --config"
+        return await asyncio.shield(self._file.ask())
+
+    async def _take_file(self, configs: list[VhostConfig]) -> None:
         async with self._applying:
-            try:
-                configs, notes = await asyncio.to_thread(load, self._daemon.config, named=True)
-            except ConfigErrors as errors:
-                self._file_problem = str(errors)
-                for error in errors.errors:
-                    log.error("%s", error)  # noqa: TRY400 (not a bug)
-                log.error("%s: nothing changed", self._daemon.config)  # noqa: TRY400 (not a bug)
-                return self._file_problem
-            self._file_problem = ""
-            for note in notes:
-                log.warning("%s", note)
             self._notifier.reloading()
             await self._bring(FILE, configs)
             if self._daemon.keep is not None:
@@ -215,7 +190,6 @@ class Service(Process):
             await self._take_freed()
             self._align()
             self._ready()
-            return ""
 
     async def _bring(
         self, source: str, configs: list[VhostConfig], *, keep: Iterable[str] = ()
@@ -264,6 +238,8 @@ class Service(Process):
         Raises RequestError.
         """
         async with self._applying:
+            if not forget:
+                await self._recall()
             held = self._keeper.settings
             if told.cluster != held.cluster:
                 held = Settings(maintenance=held.maintenance)
@@ -310,6 +286,7 @@ class Service(Process):
     async def set_maintenance(self, *, on: bool) -> bool:
         """Stand back from all addresses, or no more; whether that will survive a restart."""
         async with self._applying:
+            await self._recall()
             await self._keeper.keep(replace(self._keeper.settings, maintenance=on))
             self._align()
             return self._keeper.persisted
@@ -345,12 +322,11 @@ class Service(Process):
         }
 
     def _problems(self) -> list[str]:
-        disk = self._keeper.problems(asyncio.get_running_loop().time())
-        file = [self._file_problem] if self._file_problem else []
-        memories = memory_problems(self.engine.slots.values())
-        return [*disk, *file, *self._unread, *self.changes.problems(), *memories]
+        now = asyncio.get_running_loop().time()
+        found = [*self._keeper.problems(now), *self._file.problems(now), *self._unread]
+        return [*found, *self.changes.problems(), *memory_problems(self.engine.slots.values())]
 
-    def _disk_changed(self) -> None:
+    def _changed(self) -> None:
         self._operations.daemon_changed()
 
     def _summary(self) -> str:
@@ -391,5 +367,5 @@ class Service(Process):
             for name, slot in self.engine.slots.items()
         ]
         drops = {segment.name: segment.drops for segment in self.engine.segments()}
-        stale = bool(self._file_problem)
+        stale = bool(self._file.problem)
         return self.metrics.render(NodeView(vips, drops, stale, self._keeper.persisted))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carp.core.config import TransportMode
 from carp.core.seal import is_far
+from carp.core.transitions import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +50,9 @@ def vhost_status(slot: Slot, source: str, now: float, checks: Sequence[CheckStat
     vhost, config = slot.member.vhost, slot.config
     advbase, advskew, demotion = snapshot.header
     timing = config.timing
-    problem = slot.member.problem if slot.member.sent_at is None else ""
+    # Of a backup nothing leaves anyway; what was in its way may be gone.
+    unsent = snapshot.state is State.MASTER and slot.member.sent_at is None
+    problem = slot.member.problem if unsent else ""
     return {
         "name": config.name,
         "source": source,

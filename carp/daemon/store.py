@@ -55,6 +55,8 @@ class Store:
         """Lock the folder. Raises BusyError when another carpd has it; a bad folder is a problem only."""
         self._folder = Path(folder)
         self.problem = ""
+        self.unread = False
+        """Whether there is something that the disk refused to give: another attempt may succeed."""
         self._forgotten = False
         self._damaged = False
         self._lock = -1
@@ -72,7 +74,9 @@ class Store:
     def load(self) -> Settings | None:
         """Return the stored settings; None where there are none, with `problem` saying what is damaged."""
         path = self._folder / FILE
-        self._damaged = False
+        if self.unread:
+            self.problem = ""
+        self._damaged = self.unread = False
         try:
             outer = json.loads(path.read_bytes())
             payload = outer["payload"]
@@ -89,6 +93,8 @@ class Store:
             return None
         except OSError as error:
             self.problem = f"{path}: {error.strerror}"
+            # A folder in its place has no settings in it, and is nobody's to move.
+            self._damaged = self.unread = not isinstance(error, IsADirectoryError)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._damaged, self.problem = True, f"{path}: damaged; starting without it"
         return None
@@ -133,10 +139,11 @@ class Store:
     def _put_aside(self, path: Path) -> None:
         """Keep what could not be read: a later version, or a person, may make something of it."""
         if self._damaged:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 path.chmod(0o600)
+            with contextlib.suppress(FileNotFoundError):
                 path.replace(path.with_suffix(".bad"))
-            self._damaged = False
+            self._damaged = self.unread = False
 
     def forget(self) -> bool:
         """Delete what a start would go on from; whether that worked (else see `problem`).
@@ -153,7 +160,7 @@ class Store:
         except OSError as error:
             self.problem = f"{error.filename}: {error.strerror}"
             return False
-        self._forgotten, self.problem = True, ""
+        self._forgotten, self._damaged, self.unread, self.problem = True, False, False, ""
         return True
 
     def close(self) -> None:
@@ -190,13 +197,21 @@ class Keeper:
         self._on_change = on_change
         self._since: float | None = None
 
-    async def load(self) -> None:
-        """Take over what is stored."""
+    async def load(self) -> bool:
+        """Take over what is stored; whether there was something."""
         stored = await asyncio.to_thread(self._store.load)
         if stored is not None:
             self.settings = stored
         if self.problem:
             log.warning("state: %s", self.problem)
+        return stored is not None
+
+    async def recall(self) -> bool:
+        """Try once more what the disk refused; whether there is something to go on from now.
+
+        To be done before the first write, which puts aside what is still unread.
+        """
+        return self._store.unread and await self.load()
 
     async def keep(self, wanted: Settings) -> None:
         """Store these settings, which are in force from now on, whether that works or not."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Mark: TypeAlias = tuple[object, ...]
+    Marks: TypeAlias = tuple[Mark, ...]
 
 PERIOD: Final = 1.5
 """s between two looks."""
@@ -23,7 +24,7 @@ _FOLDER: Final = "folder"
 
 
 class Watch:
-    """Calls ``changed`` in the running event loop within 2 s of a change of one of ``paths``, from now on.
+    """Calls ``changed`` in the running event loop within 2 s of a change of one of ``paths``.
 
     A path may be a file, a folder (its entries count, hidden ones not), a symlink to either (what it leads
     to counts: a Kubernetes ConfigMap changes by swapping the link ``..data``), or not there yet.
@@ -32,35 +33,49 @@ class Watch:
     neither swapped links nor network file systems, and a look costs 20 to 300 us.
     """
 
-    def __init__(self, paths: Iterable[str], changed: Callable[[], None]) -> None:
-        """Start to watch; must be called in a running event loop."""
+    def __init__(self, paths: Iterable[str], changed: Callable[[], None], seen: Marks | None) -> None:
+        """Start to watch; must be called in a running event loop.
+
+        What differs from ``seen``, which `look` returned, has changed; where nothing was seen, everything.
+        """
         self._paths = tuple(paths)
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         # A daemon thread: one that hangs on a disk must not keep the process from ending.
-        threading.Thread(target=self._run, args=(self._look(),), name="watch", daemon=True).start()
+        threading.Thread(target=self._run, args=(seen,), name="watch", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no more: no call comes after this, and the thread ends by itself within 2 s."""
         self._stopped = True
 
-    def _run(self, seen: tuple[Mark, ...]) -> None:
+    def _run(self, seen: Marks | None) -> None:
+        if seen is None:
+            seen = self._look()
+            self._call()
         while not self._stopped:
             time.sleep(PERIOD)
             if self._look() == seen:
                 continue
             time.sleep(SETTLE)
             seen = self._look()
-            with suppress(RuntimeError):  # the loop has ended without stop()
-                self._loop.call_soon_threadsafe(self._tell)
+            self._call()
+
+    def _call(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended without stop()
+            self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
         if not self._stopped:
             self._changed()
 
-    def _look(self) -> tuple[Mark, ...]:
-        return tuple(_mark(path) for path in self._paths)
+    def _look(self) -> Marks:
+        return look(self._paths)
+
+
+def look(paths: Iterable[str]) -> Marks:
+    """Return what differs once one of the paths has changed: to be taken before they are read."""
+    return tuple(_mark(path) for path in paths)
 
 
 def _mark(path: str) -> Mark:

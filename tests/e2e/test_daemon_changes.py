@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
@@ -115,6 +116,28 @@ def test_a_bad_file_changes_nothing(lab: Lab) -> None:
         result = prober.stop()
     assert 0 == result.summary.lost
     assert [] == one.events("state", since=before)
+
+
+@beside
+def test_an_emptied_file_changes_nothing(lab: Lab) -> Measured:
+    """One that a full disk left empty takes no address from a node that is alone; an explicit [] does."""
+    (lab.folder / "conf.d").mkdir()
+    more = json.dumps({"vhosts": [first("more", vhid=43, addresses=[EXTRA])]})
+    lab.write("conf.d/y.yaml", more)
+    one = lab.daemon("n1", first()).start()
+    one.wait_state("MASTER", vhost="more")
+    before = one.count
+    lab.write("conf.d/y.yaml", "")
+    wait_until(lambda: call(lab, "n1", "hello")["problems"] != [], 5, "the file is read", one)
+    (problem,) = call(lab, "n1", "hello")["problems"]
+    assert problem == f"{lab.folder}/conf.d/y.yaml: vhosts (line 1): is required: a list, [] for none"
+    idle(2.5)
+    assert holds(lab.node("n1"), EXTRA)
+    assert [] == one.events("state", since=before)
+    lab.write("conf.d/y.yaml", "vhosts: []")
+    wait_until(lambda: shown(lab, "n1", "more") == {}, 5, "the vhost is gone", one)
+    assert [] == call(lab, "n1", "hello")["problems"]
+    return {}
 
 
 @beside

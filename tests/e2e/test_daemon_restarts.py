@@ -111,6 +111,44 @@ def test_a_crash_after_a_reload(lab: Lab) -> Measured:
 
 
 @beside
+def test_a_crash_before_a_change_was_noticed(lab: Lab) -> Measured:
+    """A file that changed right before a crash is read after it, also where that is the first reload."""
+    one = lab.daemon("n1", first(), options=["--respawn"]).start().master()
+    before = one.count
+    lab.configure("n1", first(advskew=7))
+    (child,) = children(one.running.pid)
+    os.kill(child, signal.SIGKILL)
+    ended = time.monotonic()
+    one.wait_event("state", since=before)
+    one.wait_event("changed", 5, since=before)
+    took = time.monotonic() - ended
+    in_time(took, 2.5)
+    assert 7 == shown(lab, "n1")["advskew"]
+    assert ["lease-resumed"] == [line["cause"] for line in one.events("state", since=before)]
+    return {"noticed_s": took}
+
+
+@beside
+def test_a_password_file_that_hangs(lab: Lab) -> Measured:
+    """Whoever reads it waits; orders, the election and the end of carpd do not."""
+    secret = lab.write("n1.pass", "a password\n")
+    settings = first(passwordFile=str(secret))
+    del settings["password"]
+    one = lab.daemon("n1", settings).start().master()
+    secret.unlink()
+    os.mkfifo(secret, 0o600)
+    one.signal(signal.SIGHUP)
+    wait_until(lambda: call(lab, "n1", "hello")["problems"] != [], 8, "it is a problem", one)
+    (problem,) = call(lab, "n1", "hello")["problems"]
+    assert f"{lab.folder}/n1.yaml: being read since 20" in problem
+    assert call(lab, "n1", "maintenance", on=True)["persisted"]
+    assert 240 == shown(lab, "n1")["demotion"]
+    began = time.monotonic()
+    assert 0 == one.term(timeout=8)
+    return {"exit_s": time.monotonic() - began}
+
+
+@beside
 def test_the_end_of_the_parent_is_a_handover(lab: Lab) -> Measured:
     """SIGKILL of the parent: carpd hands over and ends, nothing is lost."""
     one, two = lab.pair(options=["--respawn"])

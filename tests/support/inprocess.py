@@ -8,8 +8,9 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from carp.daemon.configfile import load
+from carp.daemon.configfile import load, watched
 from carp.daemon.service import DaemonOptions, Service
+from carp.daemon.watchfile import look
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -73,6 +74,7 @@ async def carpd(folder: Path, *vhosts: dict[str, Any], **options: Any) -> AsyncI
     """Run a carpd with a file of these vhosts (none: without a file) and stop it in the end."""
     path = configure(folder, vhosts) if vhosts else ""
     state = folder / "state"
+    options = {"seen": look(watched(path))} | options
     configs = load(path)[0] if path else []
     service = Service(DaemonOptions(path, str(state), str(folder / "s"), **options), configs)
     running = asyncio.create_task(service.main())

@@ -80,6 +80,33 @@ def test_adverts_that_do_not_get_through(status: dict[str, Any], speakers: list[
 
 
 @pytest.mark.parametrize(
+    ("status", "seconds", "verdict", "text"),
+    [
+        (vhost(advbase=10, advskew=128), 4.0, "skipped", "every 10s: 4.0s of listening are too short"),
+        (vhost(advbase=10, advskew=128), 11.6, "fail", "master, but no advert left eth0 in 12s"),
+        (vhost(), 1.5, "skipped", "an advert leaves every 1.0s"),
+        (vhost(), 2.0, "fail", "master, but no advert left"),
+    ],
+)
+def test_a_slow_master(status: dict[str, Any], seconds: float, verdict: str, text: str) -> None:
+    """Its silence means nothing before its next advert is due; the advice listens for long enough."""
+    found = _judge(_target(status), replace(_heard(), seconds=seconds), holds=True)["adverts"]
+    assert (verdict, True) == (found.verdict.value, text in found.text)
+    if status["advbase"] == 10 and verdict == "skipped":
+        assert "carp doctor web --listen 12s" == found.advice
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(4.0, "skipped"), (21.0, "fail")])
+def test_the_owner_beside_a_slow_master(seconds: float, verdict: str) -> None:
+    """Who answers may be a master whose next advert is not due yet."""
+    slow = _target(backup(deadTime=60.0, master=seen(advbase=20, lastHeard=15.0)))
+    found = _judge(slow, replace(_heard(answers={MASTER_MAC}), seconds=seconds))["owner"]
+    assert verdict == found.verdict.value
+    if verdict == "skipped":
+        assert "the master advertises every 20s, and was not heard in 4.0s" in found.text
+
+
+@pytest.mark.parametrize(
     ("status", "speakers", "verdict", "text"),
     [
         (vhost(), [OWN, _speaker()], "fail", "several masters advertise vhid 42 at once"),

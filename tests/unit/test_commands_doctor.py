@@ -7,10 +7,15 @@ import pytest
 
 from carp.commands import doctor
 from carp.core.errors import CarpError
-from fakecarpd import FakeCarpd, answer, vhost
+from fakecarpd import FakeCarpd, answer, backup, seen, vhost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
+
+    from carp.commands.finding import Target
+    from carp.commands.host import Host
 
 _ALONE = ["--listen", "0s", "-i", "lo", "-v", "42"]
 
@@ -77,6 +82,37 @@ def test_a_vhost_without_an_interface_is_looked_for_by_its_subnet(
     assert "\nlo\n" in out
     assert "web (vhid 42, 127.0.0.252, INIT)" in out
     assert "the vhost takes no part: interface eth9 is down" in out
+
+
+@pytest.mark.parametrize(
+    ("vhosts", "words", "seconds"),
+    [
+        ([vhost()], [], 4.0),
+        ([vhost(), vhost("slow", advbase=10)], [], 11.0),
+        ([backup(deadTime=60.0, master=seen(advbase=20, lastHeard=15.0))], [], 21.0),
+        ([vhost("slow", advbase=29), vhost("too-slow", advbase=30)], [], 30.0),
+        ([vhost(advbase=255)], [], 4.0),
+        ([vhost(advbase=10)], ["--listen", "2s"], 2.0),
+    ],
+)
+def test_how_long_it_listens(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vhosts: list[dict[str, Any]],
+    words: list[str],
+    seconds: float,
+) -> None:
+    """Until the slowest master must have been heard, but not for ever; as told where that is given."""
+    asked = []
+
+    def listen(targets: Sequence[Target], _host: Host, listen_for: float) -> str:
+        asked.append((len(targets), listen_for))
+        return "no ears"
+
+    monkeypatch.setattr(doctor, "_listen", listen)
+    with FakeCarpd(tmp_path / "s", lambda _: answer(*vhosts)) as fake:
+        doctor.main(["--socket", fake.path, *words])
+    assert [(len(vhosts), seconds)] == asked
 
 
 def test_one_that_can_be_placed_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,12 @@ def test_trouble_is_told() -> None:
     assert "handing over right now (stop)" in _told(vhost(leaving="stop"))
 
 
+def test_a_lease_that_lapsed() -> None:
+    """Whether the process stood still or its adverts did not leave, the sentence is true."""
+    text = _told(backup(cause="lease-lapsed"))
+    assert "it did not renew its lease in time (its adverts did not leave, or it stood still)" in text
+
+
 def test_the_fence_is_told_as_it_is() -> None:
     """Without one the address stays, and a bound above zero is stated."""
     assert "no fence" in _told(vhost(lifetime=None, overlapBound=None, lease=None))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carp.commands.yamltext import dump
@@ -16,6 +16,7 @@ _DATA = st.recursive(
 
 
 @given(_DATA)
+@example([{"": {"x" * 1025: [{"y" * 1024: {"z": 1}}], "é" * 200: {}}}])
 def test_a_yaml_reader_gets_the_same_data(data: Any) -> None:
     """Whatever JSON can hold comes back from an independent reader."""
     assert data == yaml.safe_load(dump(data))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from carp.core.errors import ConfigErrors
+from carp.daemon import jsonschema
 from carp.daemon.configfile import UnreadableErrors, files, load, parse
 from carp.daemon.yamlfile import FileError, UnreadableError
 
@@ -90,8 +91,48 @@ def test_all_errors_of_all_vhosts_at_once() -> None:
         "vhosts[0].advskew: 300 is not between 0 and 254",
         "vhosts[0].vhid: 0 is not between 1 and 255",
         "vhosts[3].vhid: 256 is not between 1 and 255",
+        "vhosts[1].name: 'a' is already used by vhost a",
+        "vhosts[1].addresses[0]: '10.1.1.252' is already used by vhost a",
         "vhosts[2].vhid: 1 is already used by vhost a",
+        "vhosts[3].name: 'a' is already used by vhost a",
+        "vhosts[3].addresses[0]: '10.1.1.252' is already used by vhost a",
     ] == _errors({"vhosts": wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mistakes", "clashes"),
+    [
+        ({"advskew": 300}, ["advskew"], ["name", "vhid", "addresses[0]", "addresses[1]"]),
+        ({"name": "-"}, ["name"], ["vhid", "addresses[0]", "addresses[1]"]),
+        ({"vhid": "1"}, ["vhid"], ["name", "addresses[0]", "addresses[1]"]),
+        ({"interface": {"name": "eth0", "nme": 1}}, ["interface.nme"], ["name", "addresses[0]"]),
+        ({"interface": None}, ["interface"], ["name", "addresses[0]"]),
+        ({"addresses": ["x", "10.1.1.252", "x"]}, ["addresses[0]", "addresses[2]"],
+         ["name", "vhid", "addresses[1]"]),
+        ({"addresses": "10.1.1.252"}, ["addresses", "addresses"], ["name", "vhid"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_compared_too(
+    wrong: dict[str, Any], mistakes: list[str], clashes: list[str]
+) -> None:
+    """What could be read of a vhost with mistakes clashes at once, whichever of the two stands first."""
+    sound = _vhost(addresses=["10.1.1.252", "fe80::1"])
+    found = [error.split(":")[0] for error in _errors({"vhosts": [sound, sound | wrong]})]
+    assert [f"vhosts[1].{field}" for field in mistakes] == found[: len(mistakes)]
+    assert [f"vhosts[1].{field}" for field in clashes] == found[len(mistakes) :]
+    assert len(mistakes) + len(clashes) == len(_errors({"vhosts": [sound | wrong, sound]}))
+
+
+def test_a_wrong_vhost_without_a_name_is_told_by_its_place() -> None:
+    """The clash names the other vhost as well as it can."""
+    found = _errors({"vhosts": [_vhost(name=7), _vhost(name="b", vhid=2)]})
+    assert "vhosts[1].addresses[0]: '10.1.1.252' is already used by vhost vhosts[0]" == found[-1]
+
+
+@pytest.mark.parametrize("item", [None, 7, "web", [], {}, [7], {"addresses": None}, {"interface": [7]}])
+def test_an_item_that_is_no_vhost(item: Any) -> None:
+    """It clashes with nothing."""
+    assert not [error for error in _errors({"vhosts": [item, item, _vhost()]}) if "already used" in error]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +186,7 @@ def test_the_file_is_named_on_demand(tmp_path: Path) -> None:
 
 def test_a_folder_beside_the_file_is_merged(tmp_path: Path) -> None:
     """conf.d/*.yaml and *.yml follow the file, by name; hidden and other files do not count."""
-    main = _write(tmp_path / "carp.yaml", "# nothing of its own\n")
+    main = _write(tmp_path / "carp.yaml", "vhosts: []  # none of its own\n")
     for name, vhid in (("20.yaml", 2), ("10.yml", 1), (".30.yaml", 3), ("40.yaml~", 4), ("50.conf", 5)):
         _write(tmp_path / "conf.d" / name, _text(f"v{vhid}", vhid, f"10.1.1.{vhid}"))
     configs, notes = load(str(main))
@@ -240,7 +281,22 @@ def test_a_wrong_path_and_wrong_content_are_the_users(tmp_path: Path) -> None:
 def test_no_vhost_at_all_is_an_error(tmp_path: Path) -> None:
     """An emptied file does not take the addresses away without a word."""
     _write(tmp_path / "carp.yaml", "# gone\n")
+    assert ["vhosts (line 1): is required: a list of at least one vhost"] == _load_errors(tmp_path)
+    _write(tmp_path / "carp.yaml", "vhosts: []\n")
     assert ["vhosts: is required: a list of at least one vhost"] == _load_errors(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "# gone\n", "~\n", "{}\n", "vhosts:\n", "vhosts: ~\n"])
+@pytest.mark.parametrize("emptied", ["carp.yaml", "conf.d/b.yaml"])
+def test_a_file_that_does_not_say_its_vhosts(tmp_path: Path, emptied: str, text: str) -> None:
+    """Unknown is not empty: after a save on a full disk its vhosts must not vanish. An explicit [] is."""
+    for number, name in enumerate(("carp.yaml", "conf.d/a.yaml", "conf.d/b.yaml")):
+        _write(tmp_path / name, _text(f"v{number}", number + 1, f"10.1.1.{number}"))
+    _write(tmp_path / emptied, text)
+    assert [f"{emptied}: vhosts (line 1): is required: a list, [] for none"] == _load_errors(tmp_path)
+    _write(tmp_path / emptied, "vhosts: []\n")
+    assert 2 == len(load(str(tmp_path / "carp.yaml"))[0])
+    assert ["vhosts"] == jsonschema.schema()["required"]
 
 
 def test_more_than_a_node_can_hold_is_an_error(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +25,6 @@ from inprocess import Carpd, carpd, configure, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 OWN = waiting("own", vhid=2, addresses=["10.1.1.8"])
 
@@ -676,6 +678,70 @@ def test_a_slow_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (True, []) == (about()["persisted"], about()["problems"])
 
     play(scene)
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of how the disk refuses the next readings of the settings: error numbers."""
+    real, left = Path.read_bytes, list[int]()
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == store.FILE and left:
+            number = left.pop()
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    return left
+
+
+@pytest.mark.parametrize("order", ["maintenance", "apply"])
+def test_settings_that_the_disk_refused_once(play: Any, refusals: list[int], order: str) -> None:
+    """Before anything is written over them they are tried again: they are in force, and stay stored."""
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=5)
+        await daemon.ask("maintenance", on=order == "apply")
+        refusals.append(errno.EIO)
+
+    async def after(daemon: Carpd) -> None:
+        assert ["web"] == await _names(daemon)
+        assert "_settings.json: Input/output error" in (await daemon.ask("hello"))["problems"][0]
+        if order == "maintenance":
+            await daemon.ask("maintenance", on=True)
+        else:
+            older = await daemon.refusal("apply", uid="u", cluster="c", generation=4, vhosts=[])
+            assert "older than 5" in older
+            await daemon.apply({**OWN, "advskew": 300}, generation=6)
+        about = await daemon.ask("hello")
+        assert (True, True, []) == (about["maintenance"], about["persisted"], about["problems"])
+        assert ["own", "web"] == await _names(daemon)
+        assert ([OWN], True) == (_stored(daemon)["vhosts"], _stored(daemon)["maintenance"])
+        assert [240, 240] == [each["demotion"] for each in (await daemon.ask("status"))["vhosts"]]
+        assert not (daemon.folder / "_settings.bad").exists()
+
+    play(before, waiting())
+    play(after, waiting())
+
+
+def test_settings_that_the_disk_refuses(play: Any, refusals: list[int]) -> None:
+    """What cannot be read the second time either is put aside by the first write, not overwritten."""
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        refusals.extend([errno.EIO, errno.EIO])
+
+    async def after(daemon: Carpd) -> None:
+        stored = (daemon.folder / store.FILE).read_bytes
+        refusals[:] = []
+        expected = stored()
+        refusals.append(errno.EIO)
+        assert (await daemon.ask("maintenance", on=True))["persisted"]
+        assert ([], True) == (_stored(daemon)["vhosts"], _stored(daemon)["maintenance"])
+        assert expected == (daemon.folder / "_settings.bad").read_bytes()
+
+    play(before)
+    play(after)
 
 
 def test_what_a_restart_would_not_have(play: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from carp.core import events as ev
 from carp.core.seal import from_wall
+from carp.core.transitions import State
 from carp.core.vhost import Vhost
 from carp.daemon.status import link_status, memory_problems, segment_status, some, vhost_status
 from carp.hostlinks import HostLink
@@ -92,10 +93,30 @@ def test_an_error_is_one_line() -> None:
     """Why it takes no part, or what does not leave, or who has the address; empty where all is well."""
     slot = _slot()
     assert "" == _status(slot)["error"]
+    _claim(slot)
     slot.member.sent_at, slot.member.problem = None, "cannot send on eth0: no buffer"
     assert "cannot send on eth0: no buffer" == _status(slot)["error"]
     slot.member.vhost.handle(ev.LinkDown("interface eth0 does not exist"), 102.0)
     assert "interface eth0 does not exist" == _status(slot)["error"]
+
+
+def _claim(slot: Any) -> None:
+    """Let a backup that hears nobody become master."""
+    vhost = slot.member.vhost
+    while vhost.state is not State.MASTER:
+        vhost.tick(vhost.deadline())
+
+
+def test_what_did_not_leave_is_over_with_the_mastership() -> None:
+    """A backup sends nothing, so what was in the way of its last advert says nothing of now."""
+    slot = _slot()
+    _claim(slot)
+    slot.member.sent_at, slot.member.problem = None, "cannot send on eth0: no buffer"
+    told = _status(slot)
+    assert ("MASTER", "cannot send on eth0: no buffer") == (told["state"], told["sendProblem"])
+    slot.member.vhost.handle(ev.LeaseLapsed(), 200.0)
+    told = _status(slot)
+    assert ("BACKUP", "", "") == (told["state"], told["sendProblem"], told["error"])
 
 
 def test_a_conflict_is_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -265,6 +266,45 @@ def test_what_could_not_be_read_is_put_aside(tmp_path: Path, disk: Store, fields
     assert GIVEN == disk.load()
     assert disk.save(Settings(generation=8))
     assert before == kept.read_bytes()
+
+
+def _refuse_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the disk refuse the next reading."""
+    real, left = Path.read_bytes, [number]
+
+    def read_bytes(path: Path) -> bytes:
+        if left:
+            raise OSError(left[0], os.strerror(left.pop()))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_the_disk_refused_to_give(
+    tmp_path: Path, disk: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Another attempt may get it, which clears the problem; what is still unread is put aside by a write."""
+    disk.save(GIVEN)
+    before = (tmp_path / FILE).read_bytes()
+    for again in (True, False):
+        _refuse_once(monkeypatch, number)
+        assert (None, True) == (disk.load(), disk.unread)
+        assert f"{tmp_path / FILE}: {os.strerror(number)}" == disk.problem
+        if again:
+            assert (GIVEN, False, "") == (disk.load(), disk.unread, disk.problem)
+    assert disk.save(Settings(maintenance=True))
+    assert (False, "") == (disk.unread, disk.problem)
+    assert before == (tmp_path / "_settings.bad").read_bytes()
+
+
+def test_what_is_not_there_is_not_unread(tmp_path: Path, disk: Store) -> None:
+    """Neither a first run, nor a folder where the file should be, has settings to wait for."""
+    assert (None, False) == (disk.load(), disk.unread)
+    (tmp_path / FILE).mkdir()
+    assert (None, False) == (disk.load(), disk.unread)
+    assert not disk.save(GIVEN)
+    assert (tmp_path / FILE).is_dir()
 
 
 def test_which_were_refused(tmp_path: Path, disk: Store) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carp.daemon import watchfile
-from carp.daemon.watchfile import PERIOD, SETTLE, Watch
+from carp.daemon.watchfile import PERIOD, SETTLE, Watch, look
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,7 +46,7 @@ def _watching(paths: list[Path], steps: Callable[[_Calls], Awaitable[None]]) -> 
 
     async def run() -> int:
         calls = _Calls()
-        watch = Watch(map(str, paths), calls)
+        watch = Watch(map(str, paths), calls, look(map(str, paths)))
         await steps(calls)
         watch.stop()
         return calls.count
@@ -184,7 +184,8 @@ def test_the_call_comes_in_the_event_loop(files: tuple[Path, Path]) -> None:
 
     async def run() -> None:
         where: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        watch = Watch([str(files[0])], lambda: where.set_result(threading.current_thread().name))
+        paths = [str(files[0])]
+        watch = Watch(paths, lambda: where.set_result(threading.current_thread().name), look(paths))
         files[0].write_text("y")
         assert threading.current_thread().name == await asyncio.wait_for(where, 5)
         watch.stop()
@@ -199,7 +200,7 @@ def test_no_call_after_stop(files: tuple[Path, Path]) -> None:
     async def run() -> None:
         calls = _Calls()
         before = set(threading.enumerate())
-        watch = Watch([str(files[0])], calls)
+        watch = Watch([str(files[0])], calls, look([str(files[0])]))
         (thread,) = set(threading.enumerate()) - before
         files[0].write_text("y")
         watch._loop.call_soon(watch._tell)
@@ -219,17 +220,17 @@ def test_a_loop_that_ended_ends_the_watch_quietly(
     """Without `stop`, a change after the loop's end is no traceback."""
 
     async def run() -> Watch:
-        return Watch([str(files[0])], lambda: None)
+        return Watch([str(files[0])], lambda: None, look([str(files[0])]))
 
     watch = asyncio.run(run())
     looked = threading.Event()
     stamp = watch._look
 
-    def look() -> tuple[object, ...]:
+    def noted() -> tuple[object, ...]:
         looked.set()
         return stamp()
 
-    watch._look = look  # type: ignore[assignment,method-assign]
+    watch._look = noted  # type: ignore[assignment,method-assign]
     files[0].write_text("y")
     assert looked.wait(5)
     looked.clear()
@@ -238,11 +239,30 @@ def test_a_loop_that_ended_ends_the_watch_quietly(
     assert "" == capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_seen_before(files: tuple[Path, Path], known: bool) -> None:
+    """What changed between a look and the watch is noticed; where nobody looked, everything counts, once."""
+
+    async def run() -> int:
+        calls, paths = _Calls(), [str(path) for path in (files[0], files[0].parent / "conf.d")]
+        seen = look(paths) if known else None
+        if known:
+            files[0].write_text("y")
+        watch = Watch(paths, calls, seen)
+        await calls.next()
+        await asyncio.sleep(0.1)
+        watch.stop()
+        return calls.count
+
+    assert 1 == asyncio.run(run())
+
+
 def test_a_look_is_cheap(files: tuple[Path, Path]) -> None:
     """Watching a file and a folder costs less than 0.02 % of a CPU."""
 
     async def run() -> float:
-        watch = Watch(map(str, files), lambda: None)
+        watch = Watch(map(str, files), lambda: None, look(map(str, files)))
         watch.stop()
         began = time.thread_time()
         for _ in range(1000):
