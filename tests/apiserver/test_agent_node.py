@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentfix import NODES, SECRETS, World, vhost
+from agentfix import CRDS, NODES, SECRETS, World, vhost
 from apifix import _running
+from carp_operator.api import crd
 from carpd import call
 from lanfix import need_lan
 from nodefix import Lab, holds, idle, wait_until
@@ -100,7 +101,7 @@ def test_status(pair: Pair) -> None:
 
 
 def test_nothing_to_say(pair: Pair) -> None:
-    """While nothing changes nothing is written, the agent is small, and it sleeps."""
+    """While nothing changes nothing is written for minutes, the agent is small, and it sleeps."""
     idle(2.0)
     before = pair.world.get("n1")["metadata"]["resourceVersion"]
     process = f"/proc/{pair.agent.running.pid}"
@@ -143,6 +144,45 @@ def test_state_is_told_at_once(pair: Pair) -> None:
 
 def _demotions(pair: Pair) -> object:
     return pair.world.status("n1")["vhosts"][0].get("demotions")
+
+
+def test_status_of_somebody_else(pair: Pair) -> None:
+    """A status that somebody has emptied is written again, once."""
+    world = pair.world
+    idle(1.2)
+    world.plane.admin.patch(f"{NODES}/n1/status", {"status": None})
+    pair.wait("it stands again", 5.0, state="MASTER", ready="Serving", sync="Applied")
+    _stays(world)
+
+
+def _stays(world: World) -> None:
+    idle(1.2)
+    before = world.get("n1")["metadata"]["resourceVersion"]
+    idle(2.5)
+    assert before == world.get("n1")["metadata"]["resourceVersion"]
+
+
+def test_older_definition(pair: Pair) -> None:
+    """What the server does not keep of a status is no change by somebody else."""
+    world, path = pair.world, f"{CRDS}/carpnodes.{crd.GROUP}"
+    definition = world.plane.admin.get(path)
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["status"]["properties"]["heartbeat"]
+    world.plane.admin.replace(path, definition)
+    try:
+
+        def pruned() -> bool:
+            world.plane.admin.patch(f"{NODES}/n1/status", {"status": None})
+            wait_until(lambda: world.status("n1"), 5.0, "it is written again", pair.agent)
+            return "heartbeat" not in world.status("n1")
+
+        wait_until(pruned, 20.0, "the definition is served", pair.agent)
+        pair.wait("all stands again", 5.0, state="MASTER", ready="Serving", sync="Applied")
+        _stays(world)
+    finally:
+        definition = world.plane.admin.get(path)
+        definition["spec"] = crd.definition(crd.CARP_NODE)["spec"]
+        world.plane.admin.replace(path, definition)
 
 
 def test_missing_key(pair: Pair) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nodefix import Daemon, Lab
 
 NAMESPACE = "carp-system"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NODES = "/apis/carp.vip/v1alpha1/carpnodes"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
@@ -39,9 +40,7 @@ class World:
         self._pods: dict[str, str] = {}
         plane.kubectl("create", "namespace", NAMESPACE)
         for kind in crd.KINDS:
-            plane.admin.create(
-                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd.definition(kind)
-            )
+            plane.admin.create(CRDS, crd.definition(kind))
         for path in sorted((ROOT / "deploy" / "rbac").glob("agent*.yaml")):
             plane.kubectl("apply", "-f", str(path))
         for kind in crd.KINDS:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
+import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,13 +41,24 @@ class World:
     def __init__(self, *nodes: dict[str, Any], secrets: tuple[dict[str, Any], ...] = (SECRET,)) -> None:
         self.lists = {"carpnodes": nodes, "secrets": secrets}
         self.written: list[dict[str, Any]] = []
+        self.answering = threading.Event()
+        """Writes are answered while it is set."""
+        self.answering.set()
+
+    def node(self, version: int, status: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the CarpNode, by default with what the server made of the newest status."""
+        kept = {key: value for key, value in self.written[-1].items() if key != "heartbeat"}
+        meta = NODE["metadata"] | {"resourceVersion": str(version)}
+        return {**NODE, "metadata": meta, "status": kept if status is None else status}
 
     def answer(self, asked: Asked) -> Reply:
         """Answer one request."""
         if asked.method == "PATCH":
             assert "/apis/carp.vip/v1alpha1/carpnodes/n1/status" == asked.path
             self.written.append(asked.body["status"])
-            return Reply(body={})
+            found = self.node(10 * len(self.written))
+            self.answering.wait(5)
+            return Reply(body=found)
         if "watch" in asked.query:
             return Reply(chunks=[], hang=True)
         return Reply(body=listing(5, *self.lists[asked.path.rpartition("/")[2]]))
@@ -148,6 +162,100 @@ def test_chatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     tell(tmp_path / "s", world, story)
     assert [[], [19]] == [[each["id"] for each in status["foreign"]] for status in world.written]
+
+
+def moment(age: float) -> str:
+    """Return the moment so many s ago."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+
+
+def test_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes the status is written anew, a little before each heartbeat is over."""
+    monkeypatch.setattr(module, "HEARTBEAT", 0.5)
+    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
+    world = World(NODE)
+    at: list[float] = []
+
+    async def story(_agent: Agent, _fake: FakeCarpd) -> None:
+        for number in range(1, 4):
+            await until(lambda number=number: len(world.written) == number)
+            at.append(time.monotonic())
+
+    tell(tmp_path / "s", world, story)
+    first, *others = ({k: v for k, v in status.items() if k != "lastWrite"} for status in world.written)
+    assert [first, first] == others
+    assert 300 == first["heartbeat"]
+    assert all(0.4 < after - before < 3 for before, after in pairwise(at))
+
+
+def test_signs_of_life_are_spread() -> None:
+    """They come early by chance, and never late."""
+    beats = [module._beat() for _ in range(200)]
+    assert 270 <= min(beats) < 275
+    assert 295 < max(beats) <= 300
+
+
+@pytest.mark.parametrize(("age", "writes"), [(1000.0, 2), (100.0, 1), (-1000.0, 1)])
+def test_sign_of_life_after_a_start(tmp_path: Path, age: float, writes: int) -> None:
+    """A new agent, or one that was cut off, goes by the last write that stands on the server."""
+    world = World(NODE)
+
+    async def story(agent: Agent, _fake: FakeCarpd) -> None:
+        await until(lambda: world.written and not agent._sending)
+        agent._node_read(world.node(11, {**world.written[0], "lastWrite": moment(age)}), True)
+        await until(lambda: agent._writer._idle.is_set() and len(world.written) >= writes)
+        await asyncio.sleep(0.05)
+
+    tell(tmp_path / "s", world, story)
+    assert writes == len(world.written)
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "writes"),
+    [
+        (11, {}, 2),  # somebody has emptied it
+        (11, {"masters": 5, "vhosts": [{"name": "web", "state": "BACKUP"}]}, 2),
+        (11, None, 1),  # the controller has written the spec
+        (10, None, 1),  # our own write, from a server that does not know all fields
+        (9, {}, 1),  # a late event
+    ],
+)
+def test_status_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, status: dict[str, Any] | None, writes: int
+) -> None:
+    """A status that somebody else has written is put right; our own, as the server keeps it, is no reason."""
+    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
+    world = World(NODE)
+
+    async def story(agent: Agent, _fake: FakeCarpd) -> None:
+        await until(lambda: world.written and not agent._sending)
+        agent._node_read(world.node(version, status), False)
+        await until(lambda: len(world.written) == writes)
+        await asyncio.sleep(0.05)
+
+    tell(tmp_path / "s", world, story)
+    assert writes == len(world.written)
+    assert 1 == world.written[-1]["masters"]
+
+
+def test_status_of_somebody_else_during_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written after our write counts, also where its event comes before our answer."""
+    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
+    world = World(NODE)
+    world.answering.clear()
+
+    async def story(agent: Agent, _fake: FakeCarpd) -> None:
+        await until(lambda: world.written)
+        agent._node_read(world.node(10), False)
+        agent._node_read(world.node(11, {}), False)
+        await asyncio.sleep(0.05)
+        assert 1 == len(world.written)
+        world.answering.set()
+        await until(lambda: len(world.written) == 2)
+        await asyncio.sleep(0.05)
+
+    tell(tmp_path / "s", world, story)
+    assert 2 == len(world.written)
 
 
 def test_in_thread() -> None:

@@ -27,6 +27,7 @@ class Server:
         self.terminating: set[str] = set()
         self.vips: list[dict[str, Any]] = []
         self.status = 0
+        self.forbidden: set[str] = set()
 
     def __call__(self, asked: Asked) -> Reply:
         if self.status:
@@ -35,6 +36,8 @@ class Server:
             return self._definition(asked.path.removeprefix(CRDS))
         if asked.path.endswith("/namespaces/kube-system"):
             return Reply(body={"metadata": {"uid": "cluster"}})
+        if any(asked.path.endswith(f"v1alpha1{end}") for end in self.forbidden):
+            return Reply(403, {"message": "no"})
         return Reply(body=listing(9, *(self.vips if asked.path.endswith("/virtualips") else ())))
 
     def _definition(self, name: str) -> Reply:
@@ -77,7 +80,12 @@ def test_missing_definition_makes_its_kind_unknown() -> None:
     server, store = Server(), Store(lambda _: None)
     del server.uids[NAME]
     with FakeApi(server) as api:
-        assert not Observer(api.client(), store).resync()
+        observer = Observer(api.client(), store)
+        assert not observer.resync()
+        assert not observer.refused
+        asked = len(api.asked)
+        assert not observer.resync()
+        assert asked + 1 == len(api.asked)
     (problem,) = store.problems()
     assert "virtualips: the CustomResourceDefinition virtualips.carp.vip does not exist" in problem
 
@@ -93,6 +101,26 @@ def test_failed_list_makes_its_kind_unknown() -> None:
         assert not observer.resync()
     assert 4 == len(store.problems())
     assert {"a"} == store.objects(VIRTUAL_IPS).keys()
+
+
+def test_only_what_is_unknown_is_listed_again() -> None:
+    """All the rest follows once nothing is missing any more: it may have changed meanwhile."""
+    server, store = Server(), Store(lambda _: None)
+    server.forbidden.add("/virtualippools")
+    with FakeApi(server) as api:
+        observer = Observer(api.client(), store)
+        assert not observer.resync()
+        assert observer.refused
+        first = len(api.asked)
+        assert not observer.resync()
+        assert ["virtualippools.carp.vip", "virtualippools"] == [
+            asked.path.rpartition("/")[2] for asked in api.asked[first:]
+        ]
+        server.forbidden.clear()
+        server.vips = [vip("late")]
+        assert observer.resync()
+        assert not observer.refused
+    assert {"late"} == store.objects(VIRTUAL_IPS).keys()
 
 
 def test_server_that_is_away_is_asked_once() -> None:

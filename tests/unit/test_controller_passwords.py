@@ -160,6 +160,22 @@ def test_named_secret_changes() -> None:
         assert KeyState("", "NoPassword", "Secret ns/mine does not exist") == state
 
 
+def test_what_was_never_saved_is_not_dropped() -> None:
+    """A new password whose write has failed keeps its name and value, also when all nodes are settled."""
+    server = Server()
+    with FakeApi(server) as api:
+        found = Passwords(api.client(), "ns", lambda: None, lambda: None)
+        found.event(Synced(()))
+        states = found.states({"web": vip("web")}, ())
+        before = dict(found._entries)
+        found.drop({state.current for state in found.saved(states).values()})
+        assert states == found.states({"web": vip("web")}, ())
+        assert before == found._entries
+        found.states({}, ())
+        found.drop(())
+        assert {} == found._entries
+
+
 def test_deleted_keys_are_written_again() -> None:
     """carp-keys deleted or changed by hand becomes what we know, under the same names."""
     server = Server()

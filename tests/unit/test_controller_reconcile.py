@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carp_operator.controller.writing import Outcome
 from carp_operator.kube.errors import Fatal, Forbidden, Transient
+from carp_operator.kube.resources import CARP_NODES, NODES, VIRTUAL_IPS
 from carp_operator.kube.watch import Synced
 from loopfix import Bench, cluster, running
 from nsfix import wait_for
@@ -90,6 +91,43 @@ def test_keys_that_cannot_be_written_hold_up_new_passwords_only() -> None:
         assert 1 == bench.counts.writes["secrets", "forbidden"]
 
 
+def test_keys_that_cannot_be_written_for_a_moment_hold_up_no_plan() -> None:
+    """What needs no new password goes on, such as a drain."""
+    server = cluster()
+    with running(server) as bench:
+        wait_for(bench.settled)
+        with server.lock:
+            for name in ("n1", "n2"):
+                bench.store.put(CARP_NODES, server.report(name))
+            server.fail["patch", "carp-keys"] = Transient("patch carp-keys", "busy", status=429)
+            bench.store.put(VIRTUAL_IPS, server.vip("db", "10.1.9.10"))
+            node = server.objects["nodes", "n1"]
+            bench.store.put(NODES, server.put("nodes", {**node, "spec": {"unschedulable": True}}))
+        wait_for(lambda: server.objects["carpnodes", "n1"]["spec"]["vhosts"][0].get("demotions"), 5)
+        assert bench.probes.ready().good
+        assert {"web"} == {vhost["name"] for vhost in server.objects["carpnodes", "n1"]["spec"]["vhosts"]}
+        with server.lock:
+            server.fail.clear()
+        wait_for(lambda: len(server.objects["carpnodes", "n2"]["spec"]["vhosts"]) == 2, 10)
+        assert bench.counts.writes["secrets", "transient"] >= 1
+
+
+def test_carp_keys_is_tried_again_when_the_server_says() -> None:
+    """For a moment's trouble the pauses do not grow."""
+    server = cluster()
+    bench = Bench(server)
+    bench.passwords.event(Synced(()))
+    bench.loop._resync()
+    pauses = []
+    for after in (0.0, 0.0, 7.0):
+        server.fail["create", "carp-keys"] = Transient("create", "busy", status=429, retry_after=after)
+        bench.loop._plan()
+        assert bench.loop._keys_at is not None
+        pauses.append(round(bench.loop._keys_at - time.time()))
+        bench.loop._keys_at = time.time()
+    assert [2, 2, 7] == pauses
+
+
 def test_standby_writes_nothing_until_it_leads() -> None:
     """A replica that does not lead knows everything and writes nothing; leading, it goes on at once."""
     server = cluster()
@@ -125,6 +163,34 @@ def test_one_list_at_the_start() -> None:
     with running(server) as bench:
         wait_for(bench.settled)
     assert 1 == server.log.count(("list nodes", ""))
+
+
+def test_what_is_refused_is_listed_again_at_growing_intervals() -> None:
+    """As long as the same is missing for the same reason; a definition that comes is noticed soon."""
+    bench = Bench(cluster())
+    loop, server, pauses = bench.loop, bench.server, []
+
+    def listed() -> int:
+        before = len(server.log)
+        loop._resync()
+        pauses.append(round(loop._resync_at - loop._last_list))
+        return len(server.log) - before
+
+    server.fail["list", ""] = Forbidden("list", "no", status=403)
+    for _ in range(6):
+        listed()
+    assert [2, 4, 8, 16, 30, 30] == pauses
+    server.fail["list", ""] = Transient("list", "busy", status=429)
+    listed()
+    listed()
+    server.fail.clear()
+    listed()
+    assert [2, 4, 300] == pauses[6:]
+    definition = server.objects.pop(("customresourcedefinitions", "virtualips.carp.vip"))
+    assert [6, 1, 1] == [listed() for _ in range(3)]
+    assert [2, 2, 2] == pauses[9:]
+    server.objects["customresourcedefinitions", "virtualips.carp.vip"] = definition
+    assert 7 == listed()
 
 
 def test_doubtful_lists_come_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,45 @@ def test_vanished_virtualip_that_comes_back_counts() -> None:
     assert count.calls > calls
 
 
+def test_late_answer_brings_nothing_back() -> None:
+    """The answer to a write of ours that comes after the object's deletion is no news, lists or not."""
+    store, count = filled(vip("a", 6))
+    store.delete(VIRTUAL_IPS, vip("a", 8))
+    calls = count.calls
+    assert "a" == store.put(VIRTUAL_IPS, vip("a", 7)).name
+    assert (("a",), calls) == (store.unjudged(), count.calls)
+    store.believe(["a"])
+    assert "a" == store.put(VIRTUAL_IPS, vip("a", 7)).name
+    store.replace(VIRTUAL_IPS, (), store.begin())
+    store.put(VIRTUAL_IPS, vip("a", 7))
+    assert {} == store.objects(VIRTUAL_IPS)
+
+
+def test_deletion_says_nothing_of_another_object_of_that_name() -> None:
+    """Nor of the same one, where a list shows it: a restored etcd runs backwards."""
+    store, _ = filled(vip("a", 6), vip("b", 6))
+    for name in ("a", "b"):
+        store.delete(VIRTUAL_IPS, vip(name, 800))
+        store.believe([name])
+    store.put(VIRTUAL_IPS, vip("a", 9, uid="new"))
+    assert {"a"} == store.objects(VIRTUAL_IPS).keys()
+    store.replace(VIRTUAL_IPS, [vip("a", 9, uid="new"), vip("b", 6)], store.begin())
+    store.put(VIRTUAL_IPS, vip("b", 10, address="10.1.1.9"))
+    assert {"a": 9, "b": 10} == {
+        name: store.version(VIRTUAL_IPS, name) for name in store.objects(VIRTUAL_IPS)
+    }
+
+
+def test_deletions_are_forgotten_by_the_list_after_the_next() -> None:
+    """Nothing grows with the number of objects that there ever were."""
+    store, _ = filled(vip("a", 6))
+    store.delete(VIRTUAL_IPS, vip("a", 8))
+    table = store._tables[VIRTUAL_IPS]
+    for left in (1, 0):
+        store.replace(VIRTUAL_IPS, (), store.begin())
+        assert left == len(table.gone)
+
+
 def test_kept_virtualips_expire() -> None:
     """Those that vanished with their definition are kept for a time, and then forgotten."""
     store, _ = filled(vip("a", 1), vip("b", 2))
@@ -160,6 +199,31 @@ def test_other_kinds_vanish_at_once() -> None:
         store.put(kind, node("x", 1))
         store.delete(kind, node("x", 2))
         assert {} == store.objects(kind)
+
+
+def beat(version: int, at: str, masters: int = 1, heartbeat: int = 300) -> dict[str, Any]:
+    """Return a raw CarpNode whose agent has written then."""
+    meta = {"name": "n1", "uid": "u", "resourceVersion": str(version), "generation": 1}
+    states = [{"name": f"v{n}", "state": "MASTER"} for n in range(masters)]
+    written = f"2026-01-01T{at}Z"
+    return {"metadata": meta, "status": {"lastWrite": written, "heartbeat": heartbeat, "vhosts": states}}
+
+
+def test_sign_of_life_causes_no_plan() -> None:
+    """An agent that says nothing new in time is no news; one that was silent, or has news, is."""
+    store, count = filled()
+    store.put(CARP_NODES, beat(1, "00:00:00"))
+    count.calls = 0
+    store.put(CARP_NODES, beat(2, "00:05:00"))
+    assert 0 == count.calls
+    assert "2026-01-01T00:05:00Z" == store.objects(CARP_NODES)["n1"].written
+    store.put(CARP_NODES, beat(3, "00:10:00", masters=2))
+    assert (1, True) == (count.calls, count.soon)
+    store.put(CARP_NODES, beat(4, "00:15:01", masters=2))
+    assert (2, True) == (count.calls, count.soon)
+    store.put(CARP_NODES, beat(5, "00:15:02", masters=2, heartbeat=0))
+    store.put(CARP_NODES, beat(6, "00:15:03", masters=2, heartbeat=0))
+    assert 4 == count.calls
 
 
 def test_own_writes_are_told_apart() -> None:

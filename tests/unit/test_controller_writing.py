@@ -16,9 +16,11 @@ from nsfix import wait_for
 class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.texts: set[str] = set()
 
     def tell(self, notice: Notice, uid: str) -> None:
         self.told.append((notice.reason, uid))
+        self.texts.add(notice.message)
 
 
 def writing(server: Server) -> tuple[Writing, Bench, Recorder, list[str]]:
@@ -70,6 +72,20 @@ def test_changed_spec_is_told_when_put_right() -> None:
     bench.store.put(CARP_NODES, edited)
     carry_out(made, node("n1", "web", "db"), bench=bench)
     assert [("SpecRestored", "uid-carpnodes-n1")] == recorder.told
+    made.close()
+
+
+def test_fight_is_one_event() -> None:
+    """Each round tells the same, so that it is counted up."""
+    server = cluster()
+    made, bench, recorder, _ = writing(server)
+    carry_out(made, node("n1", "web"), bench=bench)
+    for _ in range(3):
+        edited = server.put("carpnodes", {"metadata": {"name": "n1"}, "spec": {"vhosts": []}})
+        bench.store.put(CARP_NODES, edited)
+        carry_out(made, node("n1", "web"), bench=bench)
+    assert 3 == len(recorder.told)
+    assert 1 == len(recorder.texts)
     made.close()
 
 

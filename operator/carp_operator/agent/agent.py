@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from carp_operator.agent.carpd import Carpd
 from carp_operator.agent.following import Following
 from carp_operator.agent.metrics import Tally
 from carp_operator.agent.pages import Pages
-from carp_operator.agent.report import differs, status, urgent
+from carp_operator.agent.report import HEARTBEAT, differs, status, urgent, written
 from carp_operator.agent.settling import Settling
 from carp_operator.agent.troubles import Troubles
 from carp_operator.agent.view import View
@@ -35,6 +36,8 @@ GRACE: Final = 2.0
 """s for which carpd may be away before that is written: one that crashed is back in a tenth."""
 CHATTER: Final = 30.0
 """s between writes that tell of foreign speakers only: anybody on the segment can make them up."""
+SPREAD: Final = 0.1
+"""Part of the heartbeat by which it may come early, so that hundreds of nodes do not write together."""
 LAST_WRITE: Final = 2.0
 """s that the last write may take."""
 T = TypeVar("T")
@@ -78,6 +81,20 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await future
 
 
+class _Mark(NamedTuple):
+    """Which object in which version had which status."""
+
+    uid: str
+    version: int
+    status: object
+
+
+def _mark(node: Object) -> _Mark:
+    meta = node.get("metadata") or {}
+    version = str(meta.get("resourceVersion"))
+    return _Mark(str(meta.get("uid")), int(version) if version.isdigit() else 0, node.get("status"))
+
+
 class Agent:
     """One node's agent."""
 
@@ -90,8 +107,12 @@ class Agent:
         self._view = View(lost_at=time.monotonic())
         self._previous: Object = {}
         """The status that stands on the server, as far as we know."""
-        self._uid = ""
+        self._mark = _mark({})
+        """What we know it from: an object that was read, or the answer to our last write."""
+        self._sending = False
         self._written_at = 0.0
+        self._beat_at = 0.0
+        """Monotonic time of the next write where nothing changes."""
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._carpd = Carpd(options.socket, on_message=self._told, on_loss=self._lost)
@@ -165,12 +186,30 @@ class Agent:
         return sink
 
     def _node_read(self, node: Object, listed: bool) -> None:  # noqa: FBT001 (the type of a callable)
-        uid = str((node.get("metadata") or {}).get("uid"))
-        # A status of ours comes back as an event; that of another object, or after a gap, may be another's.
-        if listed or uid != self._uid:
-            self._uid, self._previous = uid, node.get("status") or {}
+        if listed or _mark(node).uid != self._mark.uid:
+            self._believe(node)
         self._settling.read(node)
+        self._compare()
         self._writer.poke()
+
+    def _believe(self, node: Object) -> None:
+        """Go on from the status that stands in an object that was read."""
+        self._mark, self._previous = _mark(node), node.get("status") or {}
+        age = min(max(0.0, time.time() - written(self._previous)), HEARTBEAT)
+        self._beat_at = time.monotonic() + _beat() - age
+
+    def _compare(self) -> None:
+        """Believe what was read last where somebody else has written the status since our last answer.
+
+        Compared is what the server made of ours: an older definition prunes what it does not know.
+        """
+        node = self._settling.node
+        if node is None or self._sending:
+            return
+        found, known = _mark(node), self._mark
+        if found.version > known.version and (found.uid, found.status) != (known.uid, known.status):
+            self._believe(node)
+            self._writer.poke()
 
     def _secret_read(self, secret: Object, _listed: bool) -> None:  # noqa: FBT001 (likewise)
         self._settling.unlock(keys_of(secret))
@@ -203,7 +242,10 @@ class Agent:
     # --- the status ------------------------------------------------------------------------------
 
     def _compose(self) -> dict[str, Any] | None:
-        """Return the status to write, None where nothing is worth it, or not yet."""
+        """Return the status to write, None where nothing is worth it, or not yet.
+
+        Where nothing has changed it is written all the same now and then, as a sign of life.
+        """
         node, view = self._settling.node, self._view
         if node is None or self._settling.pending:
             return None
@@ -213,7 +255,7 @@ class Agent:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         found = status(node, self._previous, view, self._settling.verdict, now)
         if not differs(found, self._previous):
-            return None
+            return None if self._waits_until(self._beat_at) else found
         if not urgent(found, self._previous) and self._waits_until(self._written_at + CHATTER):
             return None
         return found
@@ -228,9 +270,21 @@ class Agent:
 
     async def _send(self, found: dict[str, Any]) -> None:
         name = self._options.node
-        await in_thread(
-            lambda: self._writing.patch(
-                CARP_NODES, name, {"status": found}, subresource="status", manager=MANAGER
+        self._sending = True
+        try:
+            answer = await in_thread(
+                lambda: self._writing.patch(
+                    CARP_NODES, name, {"status": found}, subresource="status", manager=MANAGER
+                )
             )
-        )
-        self._previous, self._written_at = found, time.monotonic()
+            self._mark, self._previous, self._written_at = _mark(answer), found, time.monotonic()
+            self._beat_at = self._written_at + _beat()
+            self._waits_until(self._beat_at)
+        finally:
+            self._sending = False
+            self._compare()
+
+
+def _beat() -> float:
+    """Return in how many s after a write the next one is due."""
+    return HEARTBEAT * random.uniform(1.0 - SPREAD, 1.0)  # noqa: S311 (no secret)

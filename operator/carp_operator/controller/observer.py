@@ -11,7 +11,7 @@ from carp_operator.kube.errors import KubeError, NotFound, Unreachable
 from carp_operator.kube.resources import VIRTUAL_IPS, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from carp_operator.controller.store import Store
     from carp_operator.kube.client import Client
@@ -34,6 +34,8 @@ class Observer:
         self._served: dict[Resource, Served] = {}
         self.moved = False
         """Whether a CustomResourceDefinition was replaced since this was last set to False."""
+        self.refused = False
+        """Whether in the last resync the server has refused a list, or failed at it."""
         self.cluster = ""
 
     @property
@@ -42,9 +44,18 @@ class Observer:
         return {kind: served.schema for kind, served in self._served.items()}
 
     def resync(self) -> bool:
-        """Read the definitions and list all kinds; whether everything is known now."""
+        """Read the definitions and list all kinds; whether everything is known now.
+
+        What is unknown comes first: the others are listed only when nothing else is missing.
+        """
+        self.refused = False
+        lacking = self._store.lacking()
+        return self._look(lacking) and self._look([kind for kind in KINDS if kind not in lacking])
+
+    def _look(self, kinds: Iterable[Resource]) -> bool:
+        """List some kinds; whether nothing is unknown then."""
         problem = ""
-        for kind in KINDS:
+        for kind in kinds:
             if problem:
                 # The others would only wait for the same silence.
                 self._store.unknown(kind, problem)
@@ -55,6 +66,8 @@ class Observer:
                 problem = str(error)
                 self._store.unknown(kind, problem)
             except KubeError as error:
+                # A definition that was made just now is served a moment later.
+                self.refused = self.refused or not isinstance(error, NotFound)
                 self._store.unknown(kind, str(error))
         return not self._store.problems()
 

@@ -69,6 +69,8 @@ class Passwords:
         self._names: set[str] = set()
         self._secrets: dict[str, _Secret] = {}
         self._wanted: frozenset[str] = frozenset()
+        self._current: frozenset[str] = frozenset()
+        """The entries that `states` named last."""
         self._stored: dict[str, bytes] = {}
         self._version = ""
         """Resource version of `carp-keys` on the server; empty: there is none."""
@@ -160,6 +162,7 @@ class Passwords:
             sources = {vip.name: self._source(vip, newest) for vip in vips.values() if vip.spec is not None}
             made = keys.assign(sources, self._entries, self._counter, told)
             self._entries, self._counter = dict(made.entries), made.counter
+            self._current = frozenset(state.current for state in made.states.values())
             return dict(made.states)
 
     @property
@@ -182,9 +185,10 @@ class Passwords:
         return found
 
     def drop(self, in_use: Collection[str]) -> None:
-        """Forget the entries that nobody uses, for the next `save`."""
+        """Forget the entries that nobody uses or is about to use, for the next `save`."""
         with self._lock:
-            self._entries = {name: value for name, value in self._entries.items() if name in in_use}
+            kept = self._current.union(in_use)
+            self._entries = {name: value for name, value in self._entries.items() if name in kept}
 
     def missing(self, vips: Iterable[VirtualIP]) -> list[Write]:
         """Return the Secrets to make for VirtualIPs that name none, and those to give to a new owner."""

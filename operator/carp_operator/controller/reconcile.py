@@ -36,7 +36,8 @@ LONGEST_TOGETHER: Final = 1.0
 LATER: Final = 1.0
 """s until a plan after a change that most probably is our own."""
 SUSPENDED_PAUSE: Final = 2.0
-"""s between lists while something is unknown."""
+LONGEST_SUSPENDED_PAUSE: Final = 30.0
+"""s between lists while something is unknown; they grow while the server refuses the same again."""
 NOT_TWICE: Final = 5.0
 """s between lists that a refused write asks for, at least."""
 LONGEST_PAUSE: Final = 60.0
@@ -59,7 +60,7 @@ class Loop:
         self._keys_at: float | None = None
         """Epoch seconds when to try again to write `carp-keys`."""
         self._keys_pause = 0.0
-        """s that a refused `carp-keys` waits; 0: it was not refused."""
+        """s that a `carp-keys` waits whose write has failed; 0: it has not."""
         self._poked, self._stopped = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._due = 0.0
@@ -68,6 +69,8 @@ class Loop:
         self._resync_at = 0.0
         self._feed_stale = True
         self._last_list = float("-inf")
+        self._suspended_pause = SUSPENDED_PAUSE
+        self._suspended_by: tuple[str, ...] = ()
         self._doubt_until, self._doubt_pause = float("-inf"), NOT_TWICE
         self._schemas: Mapping[Resource, Mapping[str, Any] | None] = {}
         self._served = 0
@@ -188,11 +191,11 @@ class Loop:
         known = self._parts.observer.resync()
         now = self._last_list = time.monotonic()
         self._parts.counts.resyncs["done" if known else "failed"] += 1
-        self._say("list", "; ".join(self._parts.store.problems()))
+        pause = self._pause(self._parts.store.problems())
         doubted = now < self._doubt_until
         self._doubt_pause = min(LONGEST_PAUSE, 2 * self._doubt_pause) if doubted else NOT_TWICE
         again = min(self._resync_every, self._doubt_pause) if doubted else self._resync_every
-        self._resync_at = now + (again if known else SUSPENDED_PAUSE)
+        self._resync_at = now + (again if known else pause)
         if not known:
             self._feed_stale = True
             return
@@ -206,6 +209,16 @@ class Loop:
         if self._feed_stale or self._parts.observer.moved or not self._parts.feed.running:
             self._feed_stale = self._parts.observer.moved = False
             self._parts.feed.start()
+
+    def _pause(self, problems: tuple[str, ...]) -> float:
+        """Say what is unknown after a list, and return for how long to wait before the next."""
+        self._say("list", "; ".join(problems))
+        # A definition that comes, or a server that is back, is noticed soon: to ask for it costs little.
+        same = problems == self._suspended_by and self._parts.observer.refused
+        self._suspended_by = problems
+        longer = min(LONGEST_SUSPENDED_PAUSE, 2 * self._suspended_pause)
+        self._suspended_pause = longer if same else SUSPENDED_PAUSE
+        return self._suspended_pause
 
     def _say(self, about: str, problem: str) -> None:
         """Log a problem once."""
@@ -274,7 +287,7 @@ class Loop:
         return passwords.saved(states)
 
     def _save_keys(self) -> None:
-        """Write `carp-keys` where it differs and the budget allows. Raises Transient."""
+        """Write `carp-keys` where it differs and the budget allows."""
         if not self._parts.passwords.unsaved:
             self._keys_at, self._keys_pause = None, 0.0
             return
@@ -290,11 +303,10 @@ class Loop:
             self._parts.counts.wrote("secrets", "done")
         except KubeError as error:
             self._parts.counts.wrote("secrets", failure(error))
-            if isinstance(error, Transient):
-                raise
             self._say("keys", str(error))
-            self._keys_pause = min(LONGEST_PAUSE, 2 * self._keys_pause or SUSPENDED_PAUSE)
-            self._keys_at = time.time() + self._keys_pause
+            longer = 0.0 if isinstance(error, Transient) else min(LONGEST_PAUSE, 2 * self._keys_pause)
+            self._keys_pause = longer or SUSPENDED_PAUSE
+            self._keys_at = time.time() + max(self._keys_pause, error.retry_after)
 
     def _want(self, made: Plan, snapshot: Snapshot) -> None:
         """Turn a plan into what waits to be written."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.api import codec
+from carp_operator.api.codec import epoch
 from carp_operator.kube.resources import CARP_NODES, NODES, POOLS, VIRTUAL_IPS
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ NEVER: Final = "not listed yet"
 
 
 @dataclass(frozen=True, slots=True)
+class _Gone:
+    """A deletion; ``step`` as in `_Held`."""
+
+    version: int
+    uid: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
     """An object as last seen; ``step`` orders what was put into the store, across kinds."""
 
@@ -48,8 +58,10 @@ class _Held:
 @dataclass(slots=True)
 class _Table:
     objects: dict[str, _Held] = field(default_factory=dict)
-    gone: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Name -> version and step of a deletion that a list under way may not show yet."""
+    gone: dict[str, _Gone] = field(default_factory=dict)
+    """By name, deletions that a list under way or the answer to a write of ours may not show yet."""
+    listed: int = 0
+    """The moment that the last list began at."""
     problem: str = NEVER
     """Why the kind is unknown; empty: it is known."""
     shown: dict[str, Any] | None = None
@@ -68,9 +80,17 @@ class Store:
         self._step = 0
 
     def put(self, kind: Resource, raw: Mapping[str, Any]) -> Any:
-        """Take an object as an event or a write showed it, unless a newer one is known; return what is."""
+        """Take an object as an event or a write showed it, unless a newer one, or its deletion, is known.
+
+        Return what is known.
+        """
+        name, version, uid = _identity(raw)
         with self._lock:
-            before = self._tables[kind].objects.get(raw["metadata"]["name"])
+            before = self._tables[kind].objects.get(name)
+            gone = self._tables[kind].gone.get(name)
+            if gone is not None and gone.uid == uid and gone.version >= version:
+                # The answer to a write of ours may come after the deletion of what it has changed.
+                return KINDS[kind](raw) if before is None else before.value
             held, news = self._take(self._tables[kind], kind, raw)
             back = self._is_back(kind, held.value.name)
         if news or back:
@@ -84,7 +104,7 @@ class Store:
             table = self._tables[kind]
             held = table.objects.get(name)
             self._step += 1
-            table.gone[name] = version, self._step
+            table.gone[name] = _Gone(version, uid, self._step)
             if held is None or held.uid != uid or held.version > version:
                 return
             self._remove(table, kind, name)
@@ -107,10 +127,11 @@ class Store:
             listed = set()
             for raw in items:
                 name, version, _ = _identity(raw)
-                died, step = table.gone.get(name, (0, 0))
-                if step > began and died > version:
+                gone = table.gone.get(name)
+                if gone is not None and gone.step > began and gone.version > version:
                     continue
                 listed.add(name)
+                table.gone.pop(name, None)
                 held = table.objects.get(name)
                 if held is not None and held.step <= began and held.version > version:
                     table.objects[name] = replace(held, version=0)
@@ -121,7 +142,8 @@ class Store:
                 if kind is not VIRTUAL_IPS or name not in self._doubtful:
                     self._remove(table, kind, name)
                     news = True
-            table.gone.clear()
+            table.gone = {name: gone for name, gone in table.gone.items() if gone.step > table.listed}
+            table.listed = began
             news = news or bool(table.problem)
             table.problem = ""
         if news:
@@ -131,6 +153,11 @@ class Store:
         """Take note that nothing is known of a kind, and why."""
         with self._lock:
             self._tables[kind].problem = problem
+
+    def lacking(self) -> tuple[Resource, ...]:
+        """Return the kinds of which nothing is known."""
+        with self._lock:
+            return tuple(kind for kind, table in self._tables.items() if table.problem)
 
     def problems(self) -> tuple[str, ...]:
         """Return why planning is not possible; empty when it is."""
@@ -203,7 +230,7 @@ class Store:
             return table.objects[name], False
         table.objects[name] = made = _Held(value, uid, version, self._step)
         table.shown = None
-        return made, True
+        return made, not (kind is CARP_NODES and held is not None and _is_beat(held, made))
 
     def _is_back(self, kind: Resource, name: str) -> bool:
         """Whether it was among the vanished, where it is not any more."""
@@ -226,6 +253,13 @@ def _is_ours(kind: Resource, before: _Held | None, after: _Held) -> bool:
     if before is None or before.uid != after.uid or not fields:
         return False
     return bool(replace(before.value, **{name: getattr(after.value, name) for name in fields}) == after.value)
+
+
+def _is_beat(before: _Held, after: _Held) -> bool:
+    """Whether an agent has only said that it is there still, and in time: no plan depends on that."""
+    if before.uid != after.uid or replace(before.value, written=after.value.written) != after.value:
+        return False
+    return bool(epoch(after.value.written) - epoch(before.value.written) <= after.value.heartbeat)
 
 
 def _identity(raw: Mapping[str, Any]) -> tuple[str, int, str]:

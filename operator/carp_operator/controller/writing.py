@@ -148,7 +148,8 @@ class Writing:
             elif list(carp.vhosts) in self._tried.get(name, ()):
                 continue
             elif told is not None and told.uid == carp.uid and told.generation < carp.generation:
-                text = f"somebody changed the spec (generation {carp.generation}); it was put right"
+                # Without the generation, so that a fight is one Event that is counted up.
+                text = "somebody changed the spec; it was put right"
                 found.append(Notice("CarpNode", name, "SpecRestored", text, warning=True))
         for name in self._told.keys() - carpnodes.keys():
             del self._told[name]
