@@ -167,14 +167,14 @@ def test_older_definition(pair: Pair) -> None:
     world, path = pair.world, f"{CRDS}/carpnodes.{crd.GROUP}"
     definition = world.plane.admin.get(path)
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    del schema["properties"]["status"]["properties"]["heartbeat"]
+    del schema["properties"]["status"]["properties"]["carpdVersion"]
     world.plane.admin.replace(path, definition)
     try:
 
         def pruned() -> bool:
             world.plane.admin.patch(f"{NODES}/n1/status", {"status": None})
             wait_until(lambda: world.status("n1"), 5.0, "it is written again", pair.agent)
-            return "heartbeat" not in world.status("n1")
+            return "carpdVersion" not in world.status("n1")
 
         wait_until(pruned, 20.0, "the definition is served", pair.agent)
         pair.wait("all stands again", 5.0, state="MASTER", ready="Serving", sync="Applied")

@@ -74,6 +74,8 @@ class World:
         """Node -> its interfaces, as its agent reports them."""
         self.down: set[str] = set()
         self.masters: dict[str, str] = {}
+        self.agents: dict[str, float] | None = None
+        """Node -> since when no pod of ours is Ready there."""
         self.now = 1_700_000_000.0
         self.cache = Cache() if cached else None
         self._count = 0
@@ -142,6 +144,7 @@ class World:
             dict(self.carpnodes),
             dict(self.keys),
             self.now,
+            agents=self.agents,
         )
 
     def plan(self) -> Plan:

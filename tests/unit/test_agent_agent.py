@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-import time
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,7 +45,7 @@ class World:
 
     def node(self, version: int, status: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the CarpNode, by default with what the server made of the newest status."""
-        kept = {key: value for key, value in self.written[-1].items() if key != "heartbeat"}
+        kept = {key: value for key, value in self.written[-1].items() if key != "carpdVersion"}
         meta = NODE["metadata"] | {"resourceVersion": str(version)}
         return {**NODE, "metadata": meta, "status": kept if status is None else status}
 
@@ -162,52 +160,6 @@ def test_chatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     tell(tmp_path / "s", world, story)
     assert [[], [19]] == [[each["id"] for each in status["foreign"]] for status in world.written]
-
-
-def moment(age: float) -> str:
-    """Return the moment so many s ago."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
-
-
-def test_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing changes the status is written anew, a little before each heartbeat is over."""
-    monkeypatch.setattr(module, "HEARTBEAT", 0.5)
-    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
-    world = World(NODE)
-    at: list[float] = []
-
-    async def story(_agent: Agent, _fake: FakeCarpd) -> None:
-        for number in range(1, 4):
-            await until(lambda number=number: len(world.written) == number)
-            at.append(time.monotonic())
-
-    tell(tmp_path / "s", world, story)
-    first, *others = ({k: v for k, v in status.items() if k != "lastWrite"} for status in world.written)
-    assert [first, first] == others
-    assert 300 == first["heartbeat"]
-    assert all(0.4 < after - before < 3 for before, after in pairwise(at))
-
-
-def test_signs_of_life_are_spread() -> None:
-    """They come early by chance, and never late."""
-    beats = [module._beat() for _ in range(200)]
-    assert 270 <= min(beats) < 275
-    assert 295 < max(beats) <= 300
-
-
-@pytest.mark.parametrize(("age", "writes"), [(1000.0, 2), (100.0, 1), (-1000.0, 1)])
-def test_sign_of_life_after_a_start(tmp_path: Path, age: float, writes: int) -> None:
-    """A new agent, or one that was cut off, goes by the last write that stands on the server."""
-    world = World(NODE)
-
-    async def story(agent: Agent, _fake: FakeCarpd) -> None:
-        await until(lambda: world.written and not agent._sending)
-        agent._node_read(world.node(11, {**world.written[0], "lastWrite": moment(age)}), True)
-        await until(lambda: agent._writer._idle.is_set() and len(world.written) >= writes)
-        await asyncio.sleep(0.05)
-
-    tell(tmp_path / "s", world, story)
-    assert writes == len(world.written)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from carp import __version__
-from carp_operator.agent.report import REASONS, Verdict, differs, status, urgent, written
+from carp_operator.agent.report import REASONS, Verdict, differs, status, urgent
 from carp_operator.agent.view import STOPPED, View
 from carp_operator.api.carpnode import STATUS
 from fakecarpd import answer, backup, seen, vhost
@@ -64,7 +64,6 @@ def test_all() -> None:
         "agentVersion": __version__,
         "carpdVersion": "0.1.0",
         "lastWrite": NOW,
-        "heartbeat": 300,
         "masters": 1,
         "interfaces": [LINK],
         "vhosts": [
@@ -74,6 +73,7 @@ def test_all() -> None:
                 "since": "2026-01-02T03:04:05Z",
                 "transitions": 2,
                 "interface": "eth0",
+                "vhid": 42,
                 "advbase": 1,
                 "advskew": 0,
                 "drops": {"ttl": 2},
@@ -226,12 +226,6 @@ def test_first() -> None:
     assert differs(told(known(ours())), {})
     before = told(known(ours(drops={"ttl": 500})))
     assert not differs(told(known(ours(drops={"ttl": 1})), DONE, before), before)
-
-
-def test_last_write() -> None:
-    """When a status was written; what is no moment is long ago."""
-    assert 1767323045.0 == written({"lastWrite": "2026-01-02T03:04:05Z"})
-    assert [0.0, 0.0] == [written(each) for each in ({}, {"lastWrite": "yesterday"})]
 
 
 def test_urgent() -> None:

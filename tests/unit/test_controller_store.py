@@ -201,31 +201,6 @@ def test_other_kinds_vanish_at_once() -> None:
         assert {} == store.objects(kind)
 
 
-def beat(version: int, at: str, masters: int = 1, heartbeat: int = 300) -> dict[str, Any]:
-    """Return a raw CarpNode whose agent has written then."""
-    meta = {"name": "n1", "uid": "u", "resourceVersion": str(version), "generation": 1}
-    states = [{"name": f"v{n}", "state": "MASTER"} for n in range(masters)]
-    written = f"2026-01-01T{at}Z"
-    return {"metadata": meta, "status": {"lastWrite": written, "heartbeat": heartbeat, "vhosts": states}}
-
-
-def test_sign_of_life_causes_no_plan() -> None:
-    """An agent that says nothing new in time is no news; one that was silent, or has news, is."""
-    store, count = filled()
-    store.put(CARP_NODES, beat(1, "00:00:00"))
-    count.calls = 0
-    store.put(CARP_NODES, beat(2, "00:05:00"))
-    assert 0 == count.calls
-    assert "2026-01-01T00:05:00Z" == store.objects(CARP_NODES)["n1"].written
-    store.put(CARP_NODES, beat(3, "00:10:00", masters=2))
-    assert (1, True) == (count.calls, count.soon)
-    store.put(CARP_NODES, beat(4, "00:15:01", masters=2))
-    assert (2, True) == (count.calls, count.soon)
-    store.put(CARP_NODES, beat(5, "00:15:02", masters=2, heartbeat=0))
-    store.put(CARP_NODES, beat(6, "00:15:03", masters=2, heartbeat=0))
-    assert 4 == count.calls
-
-
 def test_own_writes_are_told_apart() -> None:
     """A change of a status by us is no hurry; of a spec by a user, or of a status by an agent, it is."""
     store, count = filled(vip("a", 1))

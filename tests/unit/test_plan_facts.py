@@ -12,7 +12,6 @@ from carp.core.config import Interface
 from carp_operator.api.objects import Speaker
 from carp_operator.plan.facts import INTERFACES, MAINTENANCE, Facts, gather, place
 from carp_operator.plan.members import View
-from carp_operator.plan.status import stamp
 from planfix import World, cluster, link
 
 if TYPE_CHECKING:
@@ -93,21 +92,19 @@ def test_every_address_of_a_node_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heartbeat", "elapsed", "ready", "silent"),
-    [(300, 899, True, False), (300, 900, True, True), (0, 9999, True, False), (300, 9999, False, False)],
+    ("known", "elapsed", "ready", "silent"),
+    [(True, 59, True, False), (True, 60, True, True), (False, 999, True, False), (True, 999, False, False)],
 )
-def test_an_agent_that_does_not_write_any_more(
-    heartbeat: int, elapsed: int, ready: bool, silent: bool
-) -> None:
-    """Three heartbeats are missing; one that tells of none is of an older version, and NotReady says more."""
+def test_a_node_without_a_ready_pod(known: bool, elapsed: int, ready: bool, silent: bool) -> None:
+    """For a minute it may be an upgrade; unknown is no trouble, and a Node that is not Ready says more."""
     world = cluster(1)
-    world.carp("n1", written=stamp(world.now), heartbeat=heartbeat)
     world.change_node("n1", ready=ready)
+    world.agents = {"n1": world.now} if known else None
     began = world.now
     world.now += elapsed
     facts, wake = gather(world.snapshot(), None)
     assert silent is facts.nodes["n1"].silent
-    assert (began + 900 if heartbeat and ready and not silent else None) == wake
+    assert (began + 60 if known and ready and not silent else None) == wake
 
 
 @pytest.mark.parametrize(

@@ -145,17 +145,17 @@ def test_two_masters_are_a_conflict_only_after_a_while() -> None:
     assert () == world.plan().notices
 
 
-def test_a_silent_agents_claim_is_no_rival() -> None:
+def test_the_claim_of_a_node_without_a_pod_is_no_rival() -> None:
     """It was true when it was written; the Node may be Ready, and its clock ahead."""
     world = _settled()
     first, second, _ = world.members("a")
     world.now += 10
     _says(world, first, since=stamp(world.now + 3600))
     _says(world, second, state="MASTER", since=stamp(world.now))
-    world.carp(first, heartbeat=300, written=stamp(world.now - 900))
+    world.agents = {first: world.now, second: 0.0}
     world.now += STALE_CLAIM
     assert ("True", "Mastered", f"{second} is master") == _condition(_status(world), "Advertised")
-    troubles = f"{first}: its agent does not write any more: is its pod running?"
+    troubles = f"{first}: its pod has not been ready for a while: kubectl get pods in our namespace tells why"
     assert ("True", "Degraded", troubles) == _condition(_status(world), "Ready")
 
 
@@ -179,6 +179,7 @@ def test_whom_the_others_hear_is_master() -> None:
         (False, {"advbase": 2}, True),
         (False, {"interface": "eth9"}, True),
         (False, {"advskew": 77}, True),
+        (False, {"vhid": 7}, True),
         (False, {"advskew": 77, "demotions": (("health", 57),)}, False),
         (False, {}, False),
         (True, {"advbase": 2}, False),

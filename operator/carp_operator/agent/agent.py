@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from carp_operator.agent.carpd import Carpd
 from carp_operator.agent.following import Following
 from carp_operator.agent.metrics import Tally
 from carp_operator.agent.pages import Pages
-from carp_operator.agent.report import HEARTBEAT, differs, status, urgent, written
+from carp_operator.agent.report import differs, status, urgent
 from carp_operator.agent.settling import Settling
 from carp_operator.agent.troubles import Troubles
 from carp_operator.agent.view import View
@@ -36,8 +35,6 @@ GRACE: Final = 2.0
 """s for which carpd may be away before that is written: one that crashed is back in a tenth."""
 CHATTER: Final = 30.0
 """s between writes that tell of foreign speakers only: anybody on the segment can make them up."""
-SPREAD: Final = 0.1
-"""Part of the heartbeat by which it may come early, so that hundreds of nodes do not write together."""
 LAST_WRITE: Final = 2.0
 """s that the last write may take."""
 T = TypeVar("T")
@@ -111,8 +108,6 @@ class Agent:
         """What we know it from: an object that was read, or the answer to our last write."""
         self._sending = False
         self._written_at = 0.0
-        self._beat_at = 0.0
-        """Monotonic time of the next write where nothing changes."""
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._carpd = Carpd(options.socket, on_message=self._told, on_loss=self._lost)
@@ -195,8 +190,6 @@ class Agent:
     def _believe(self, node: Object) -> None:
         """Go on from the status that stands in an object that was read."""
         self._mark, self._previous = _mark(node), node.get("status") or {}
-        age = min(max(0.0, time.time() - written(self._previous)), HEARTBEAT)
-        self._beat_at = time.monotonic() + _beat() - age
 
     def _compare(self) -> None:
         """Believe what was read last where somebody else has written the status since our last answer.
@@ -242,10 +235,7 @@ class Agent:
     # --- the status ------------------------------------------------------------------------------
 
     def _compose(self) -> dict[str, Any] | None:
-        """Return the status to write, None where nothing is worth it, or not yet.
-
-        Where nothing has changed it is written all the same now and then, as a sign of life.
-        """
+        """Return the status to write, None where nothing is worth it, or not yet."""
         node, view = self._settling.node, self._view
         if node is None or self._settling.pending:
             return None
@@ -255,7 +245,7 @@ class Agent:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         found = status(node, self._previous, view, self._settling.verdict, now)
         if not differs(found, self._previous):
-            return None if self._waits_until(self._beat_at) else found
+            return None
         if not urgent(found, self._previous) and self._waits_until(self._written_at + CHATTER):
             return None
         return found
@@ -278,13 +268,6 @@ class Agent:
                 )
             )
             self._mark, self._previous, self._written_at = _mark(answer), found, time.monotonic()
-            self._beat_at = self._written_at + _beat()
-            self._waits_until(self._beat_at)
         finally:
             self._sending = False
             self._compare()
-
-
-def _beat() -> float:
-    """Return in how many s after a write the next one is due."""
-    return HEARTBEAT * random.uniform(1.0 - SPREAD, 1.0)  # noqa: S311 (no secret)

@@ -1,8 +1,7 @@
 """What a node says about itself: carpd's view and its answers as `CarpNode.status`. Pure.
 
-A status is written when something in it has changed that a person or the planner acts on, and every
-`HEARTBEAT` where nothing has. Counters of packets change all the time; they go along, or when one has grown
-tenfold.
+A status is written when something in it has changed that a person or the planner acts on. Counters of packets
+change all the time; they go along, or when one has grown tenfold.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ REASONS: Final[dict[str, str]] = {
     "Pending": "The spec was not handed to carpd yet.",
 }
 """Reason of a condition of a CarpNode -> what it means and what happens."""
-HEARTBEAT: Final = 300
-"""s between two writes at most: who is silent for longer cannot write, however well it looks."""
 MAX_TEXT: Final = 1000
 """Characters of a text in a status."""
 _SAME_MOMENT: Final = 2.0
@@ -66,21 +63,12 @@ def status(node: Object, previous: Object, view: View, verdict: Verdict, now: st
         "agentVersion": __version__,
         "carpdVersion": view.daemon.get("version", previous.get("carpdVersion", "")),
         "lastWrite": now,
-        "heartbeat": HEARTBEAT,
         "masters": sum(vhost["state"] == "MASTER" for vhost in vhosts),
         "interfaces": _interfaces(view) if view.daemon else previous.get("interfaces", []),
         "vhosts": vhosts,
         "foreign": _foreign(view) if view.daemon else previous.get("foreign", []),
         "conditions": _conditions(node, previous, view, verdict, now),
     }
-
-
-def written(status: Object) -> float:
-    """Return the epoch seconds of the last write; 0 where it is unknown."""
-    try:
-        return datetime.fromisoformat(str(status.get("lastWrite"))).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def differs(status: Object, previous: Object) -> bool:
@@ -138,6 +126,7 @@ def _vhost(vhost: Message, before: Object, view: View) -> dict[str, Any]:
         "since": _since(vhost, before),
         "transitions": vhost["transitions"],
         "interface": vhost["interface"],
+        "vhid": vhost["vhid"],
         "advbase": vhost["advbase"],
         "advskew": vhost["advskew"],
         "demotions": vhost["demotions"],

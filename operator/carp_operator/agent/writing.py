@@ -1,4 +1,4 @@
-"""Write the status when there is one to write: at once, at most once a second, the last one always."""
+"""Write the status when it has changed: at once, at most once a second, the last one always."""
 
 from __future__ import annotations
 

@@ -196,7 +196,6 @@ def carp_node(raw: Mapping[str, Any]) -> o.CarpNode:
         links=tuple(_link(item) for item in _maps(status, "interfaces")),
         states=tuple(_state(item) for item in _maps(status, "vhosts")),
         speakers=tuple(_speaker(item) for item in _maps(status, "foreign")),
-        heartbeat=_number(status, "heartbeat"),
     )
 
 
@@ -225,6 +224,7 @@ def _state(item: Mapping[str, Any]) -> o.VhostState:
         refused=_text(item, "refused"),
         conflict=_text(item, "conflict"),
         advbase=_number(item, "advbase"),
+        vhid=_number(item, "vhid"),
         seen=_text(_map(item, "masterSeen"), "source"),
     )
 

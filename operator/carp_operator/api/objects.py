@@ -232,6 +232,8 @@ class VhostState:
     """Another host answers for an address: its MAC."""
     advbase: int = 0
     """As it goes out; 0 also where it is not told."""
+    vhid: int = 0
+    """0 where it is not told."""
     seen: str = ""
     """The address of the master that it heard last."""
 
@@ -261,8 +263,6 @@ class CarpNode:
     links: tuple[Link, ...]
     states: tuple[VhostState, ...]
     speakers: tuple[Speaker, ...]
-    heartbeat: int = 0
-    """s; its agent writes at least so often, 0: it does not say."""
 
     @property
     def confirmed(self) -> bool:

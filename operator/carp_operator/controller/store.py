@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.api import codec
-from carp_operator.api.codec import epoch
 from carp_operator.kube.resources import CARP_NODES, NODES, POOLS, VIRTUAL_IPS
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ class Store:
             return table.objects[name], False
         table.objects[name] = made = _Held(value, uid, version, self._step)
         table.shown = None
-        return made, not (kind is CARP_NODES and held is not None and _is_beat(held, made))
+        return made, True
 
     def _is_back(self, kind: Resource, name: str) -> bool:
         """Whether it was among the vanished, where it is not any more."""
@@ -253,13 +252,6 @@ def _is_ours(kind: Resource, before: _Held | None, after: _Held) -> bool:
     if before is None or before.uid != after.uid or not fields:
         return False
     return bool(replace(before.value, **{name: getattr(after.value, name) for name in fields}) == after.value)
-
-
-def _is_beat(before: _Held, after: _Held) -> bool:
-    """Whether an agent has only said that it is there still, and in time: no plan depends on that."""
-    if before.uid != after.uid or replace(before.value, written=after.value.written) != after.value:
-        return False
-    return bool(epoch(after.value.written) - epoch(before.value.written) <= after.value.heartbeat)
 
 
 def _identity(raw: Mapping[str, Any]) -> tuple[str, int, str]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from carp_operator.api.codec import epoch, interface_of
+from carp_operator.api.codec import interface_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,8 +27,8 @@ INTERFACES: Final = "carp.vip/interfaces"
 """Annotation of a CarpNode: names or patterns, with commas, that narrow its interfaces."""
 MAINTENANCE: Final = "carp.vip/maintenance"
 """Annotation of a CarpNode: `true` demotes everything on the node."""
-PATIENCE: Final = 3
-"""Heartbeats of an agent that may be missing; its clock may be wrong by some."""
+PATIENCE: Final = 60.0
+"""s without a Ready pod until that is trouble: an upgrade takes less."""
 EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 """Label of a Node that is no candidate unless a nodeSelector is given."""
 
@@ -50,7 +50,7 @@ class NodeFacts:
     own: frozenset[Address] = frozenset()
     """Every address of the node, also on interfaces that carry no address of ours."""
     silent: bool = False
-    """Its agent has not written for several of its heartbeats."""
+    """No pod of ours has been Ready there for a while, although the Node is: its agent tells nothing new."""
 
     @property
     def name(self) -> str:
@@ -164,10 +164,9 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
             away = snapshot.now >= due
             if not away:
                 wake = due if wake is None else min(wake, due)
-        silent = False
-        if carp is not None and carp.heartbeat and node.ready:
-            due = epoch(carp.written) + PATIENCE * carp.heartbeat
-            silent = snapshot.now >= due
+        silent, since = False, 0.0 if snapshot.agents is None else snapshot.agents.get(name, 0.0)
+        if since and node.ready:
+            silent = snapshot.now >= (due := since + PATIENCE)
             if not silent:
                 wake = due if wake is None else min(wake, due)
         known, source = cache.get(name), (node, carp, snapshot.interfaces)

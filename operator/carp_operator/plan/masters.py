@@ -31,8 +31,8 @@ class Claims:
 def claims(views: Sequence[View], facts: Facts, now: float) -> Claims:
     """Judge the claims. Of two the one that more members hear counts, then the newer.
 
-    The other counts for STALE_CLAIM only as not yet heard of; where its Node is not Ready or its agent does
-    not write any more, it says for ever what was true once.
+    The other counts for STALE_CLAIM only as not yet heard of; where its Node or its pod is not Ready it says
+    for ever what was true once.
     """
     found = [v for v in views if v.state is not None and v.state.state == MASTER and v.node in facts.nodes]
     if len(found) < 2:

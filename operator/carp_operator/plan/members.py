@@ -53,7 +53,9 @@ class View:
         if self.confirmed or self.told is None or self.state is None:
             return True
         told, state = self.told, self.state
-        if self.interface != state.interface or state.advbase not in (0, told.get("advbase", 1)):
+        if self.interface != state.interface or state.vhid not in (0, told.get("vhid")):
+            return False
+        if state.advbase not in (0, told.get("advbase", 1)):
             return False
         return bool(state.demotions) or state.advskew == told.get("advskew", 0)
 

@@ -44,6 +44,8 @@ class Snapshot:
     interfaces: str = ""
     """Names or patterns, with commas, of the interfaces that count where no annotation says which.
     """
+    agents: Mapping[str, float] | None = None
+    """Node -> epoch seconds since when no Ready pod of ours runs there, 0: one does; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def _trouble(view: View | None, node: NodeFacts) -> str:
     if not node.node.ready:
         return "the Node is not Ready"
     if node.silent:
-        return "its agent does not write any more: is its pod running?"
+        return "its pod has not been ready for a while: kubectl get pods in our namespace tells why"
     state = view.state if view is not None else None
     if view is None or state is None:
         return "has not reported it yet"
