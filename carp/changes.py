@@ -145,7 +145,7 @@ class Changes:
             rival = self._rival(source, config)
             if rival:
                 return rival
-        problem = "" if slot is None else self._obstacle(slot.config, config)
+        problem = "" if slot is None else self._obstacle(slot, config)
         if problem:
             return problem
         # A vhost that does not run yet waits for such an address, with the reason.
@@ -155,14 +155,15 @@ class Changes:
             return f"addresses: another carp process on this host has {min(taken, key=str)}"
         return ""
 
-    def _obstacle(self, old: VhostConfig, new: VhostConfig) -> str:
+    def _obstacle(self, slot: Slot, new: VhostConfig) -> str:
         """Return why what runs where it is could not with new settings: then it goes on with the old ones."""
+        old = slot.config
         if old == new or old.interface != new.interface:
             return ""
         if self._inventory is None:
             self._inventory = self._engine.links.inventory()
-        found = resolve(new, self._inventory)
-        return found if isinstance(found, str) and isinstance(resolve(old, self._inventory), Place) else ""
+        found, known = (resolve(config, self._inventory, slot.kept) for config in (new, old))
+        return found if isinstance(found, str) and isinstance(known, Place) else ""
 
     def _rival(self, source: str, config: VhostConfig) -> str:
         """Return what of a vhost belongs to one of another source, or to one that still has to let it go."""
@@ -171,8 +172,11 @@ class Changes:
             shown = f"{other.name!r}{', which is handing over' if other.name in self._leaving else ''}"
             if other.vhid == config.vhid and other.interface == config.interface:
                 return f"vhid: {config.vhid} on {config.interface} belongs to vhost {shown}"
+            # On another interface a link-local address of IPv6 is another; selectors may mean the same one.
+            names = {config.interface.name, other.interface.name}
+            apart = len(names) == 2 and "" not in names
             for vip in other.addresses:
-                if vip.ip in own:
+                if vip.ip in own and not (apart and vip.version == 6 and vip.ip.is_link_local):
                     return f"addresses: {vip.ip} belongs to vhost {shown}"
         return ""
 

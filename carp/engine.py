@@ -290,7 +290,8 @@ class Engine:
             if slot.failed_at is not None and now - slot.failed_at < REVIVE_AFTER:
                 continue
             slot.failed_at = None
-            if slot.port.segment is None and (slot.withdrawn or not vhost.stopped):
+            waits = slot.withdrawn and slot.port.segment is None
+            if waits or (vhost.state is State.INIT and not vhost.stopped):
                 self.plan_settle()
             if now > slot.rewrite_at and writes < MAX_WRITES:
                 writes += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carp.fence import is_ours
-from carp.links import Inventory
+from carp.links import KUBE_PROXY, Inventory
 from carp.rtnl import FOR_EVER, Addr, DelAddr, DelLink, NewAddr, NewLink
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 LINGER: Final = 60.0
 """s for which an address of another carp process on this host is shown after it was last seen: when it moves
 to another host, nobody shall take it for free meanwhile."""
-KUBE_PROXY: Final = "kube-ipvs0"
-"""Where kube-proxy in its IPVS mode puts the address of every Service: no network of the host's."""
 
 
 class HostLink(NamedTuple):
@@ -48,6 +46,8 @@ class HostLinks:
         """Called when anything shown has changed, within a turn of the engine."""
         self.own: Container[Address] = ()
         """The addresses of this process's vhosts."""
+        self.gone: set[int] = set()
+        """Interfaces that went since this was emptied: what has their number now is another."""
         self._has_proto = has_proto
         self._now = now
         self._seen: dict[tuple[int, Address], tuple[int, float]] = {}
@@ -113,6 +113,7 @@ class HostLinks:
             case NewLink(link):
                 self._links[index] = link
             case DelLink():
+                self.gone.add(index)
                 self._links.pop(index, None)
                 self._addresses.pop(index, None)
             case NewAddr(addr):

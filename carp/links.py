@@ -5,17 +5,20 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carp.core.config import TransportMode
 from carp.fence import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from carp.core.auth import Address
     from carp.core.config import VhostConfig
     from carp.rtnl import Addr, Link
+
+KUBE_PROXY: Final = "kube-ipvs0"
+"""Where kube-proxy in its IPVS mode puts the address of every Service: no network of the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Inventory:
         """Sort the addresses once: hundreds of vhosts ask for them."""
         self.links = links
         self._has_proto = has_proto
+        self._kube_proxy = {link.ifindex for link in links if link.name == KUBE_PROXY}
         self._by_link: dict[int, list[Addr]] = {}
         self._by_address: dict[Address, list[Addr]] = {}
         for address in addresses:
@@ -66,23 +70,39 @@ class Inventory:
             if a.address in vips and is_ours(a, has_proto=self._has_proto)
         ]
 
-    def marked(self, address: Address) -> bool:
-        """Whether an engine of ours, of this process or another, has put an address onto this host."""
-        return any(is_ours(a, has_proto=self._has_proto) for a in self._by_address.get(address, ()))
+    def marked(self, address: Address, ifindex: int) -> bool:
+        """Whether an engine of ours, of this process or another, has an address that a link is to carry."""
+        return any(is_ours(a, has_proto=self._has_proto) for a in self._same(address, ifindex))
 
-    def holder(self, address: Address) -> Addr | None:
-        """Return a vhost's address as somebody else configured it on this host, None if nobody did."""
-        found = self._by_address.get(address, ())
-        return next((a for a in found if not is_ours(a, has_proto=self._has_proto)), None)
+    def holder(self, address: Address, ifindex: int) -> Addr | None:
+        """Return an address that a link is to carry as somebody else configured it, None if nobody did.
+
+        kube-proxy's do not count: they are on every node, and with arp_ignore nobody hears of them.
+        """
+        found = self._same(address, ifindex)
+        theirs = (a for a in found if not is_ours(a, has_proto=self._has_proto))
+        return next((a for a in theirs if a.ifindex not in self._kube_proxy), None)
+
+    def _same(self, address: Address, ifindex: int) -> Iterator[Addr]:
+        """Yield where the host has an address; a link-local one of IPv6 is another on each link.
+
+        One of IPv4 is not: the kernel answers ARP for it on every link.
+        """
+        alone = address.version == 6 and address.is_link_local
+        return (a for a in self._by_address.get(address, ()) if not alone or a.ifindex == ifindex)
 
 
-def find_link(config: VhostConfig, inventory: Inventory) -> Link | str:
-    """Return the link that a vhost's selector means, or why there is none."""
+def find_link(config: VhostConfig, inventory: Inventory, kept: int = 0) -> Link | str:
+    """Return the link that a vhost's selector means, or why there is none.
+
+    ``kept`` is the index of the link that it was on: of several that fit, it stays there.
+    """
     wanted = config.interface
     if wanted.name:
         found = next((link for link in inventory.links if link.name == wanted.name), None)
         return found or f"interface {wanted.name} does not exist"
-    links = sorted(inventory.links, key=lambda link: link.name)
+    links = [link for link in inventory.links if not (link.loopback or link.name == KUBE_PROXY)]
+    links.sort(key=lambda link: (link.ifindex != kept, link.name))
     if wanted.pattern:
         links = [link for link in links if fnmatchcase(link.name, wanted.pattern)]
         if len(links) == 1:
@@ -95,13 +115,15 @@ def find_link(config: VhostConfig, inventory: Inventory) -> Link | str:
                 return link
             if inside is None and any(vip.ip in network for vip in config.addresses):
                 return link
+    if wanted.pattern and links and links[0].ifindex == kept:
+        return links[0]
     vips = ", ".join(str(vip.ip) for vip in config.addresses)
     return f"no interface matches {wanted}" + ("" if inside else f" with a subnet that contains {vips}")
 
 
-def resolve(config: VhostConfig, inventory: Inventory) -> Place | str:
-    """Return where a vhost can take part, or the reason why it cannot."""
-    link = find_link(config, inventory)
+def resolve(config: VhostConfig, inventory: Inventory, kept: int = 0) -> Place | str:
+    """Return where a vhost can take part, or the reason why it cannot; ``kept`` as in `find_link`."""
+    link = find_link(config, inventory, kept)
     if isinstance(link, str):
         return link
     if config.manage:
@@ -124,7 +146,7 @@ def resolve(config: VhostConfig, inventory: Inventory) -> Place | str:
 def _clash(config: VhostConfig, link: Link, inventory: Inventory) -> str | None:
     """Return why an address cannot be ours: somebody configured it on the host for good."""
     for vip in config.addresses:
-        address = inventory.holder(vip.ip)
+        address = inventory.holder(vip.ip, link.ifindex)
         if address is not None:
             where = "the interface's own" if address.ifindex == link.ifindex else "another interface's"
             return f"address {vip.ip} is already {where} address on this host"

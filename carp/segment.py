@@ -43,7 +43,6 @@ class Segment:
         self.drops: Counter[DropReason] = Counter()
         self.receivers: dict[int, Receiver] = {}
         self.listener: announce.FrameSocket | None = None
-        self.is_router = _forwards6(place.name)
         self._senders: dict[tuple[Address, Address], Sender] = {}
         self._frames: announce.FrameSocket | None = None
 
@@ -55,7 +54,7 @@ class Segment:
                 if version not in self.receivers:
                     self.receivers[version] = Receiver(version, self.name, self.ifindex)
                     fresh.append(self.receivers[version])
-                self.receivers[version].join(_groups(config, version))
+                _join(self.receivers[version], config, version)
         except OSError:
             for receiver in fresh:  # nobody would read them
                 receiver.close()
@@ -101,11 +100,23 @@ class Segment:
         self._frames = self.listener = None
 
 
+def _join(receiver: Receiver, config: VhostConfig, version: int) -> None:
+    own, *listen = _groups(config, version)
+    receiver.join(listen)
+    try:
+        receiver.join([own])
+    except OSError:
+        # What comes to a member alone needs no group.
+        if config.transport.mode is not TransportMode.UNICAST:
+            raise
+
+
 def _groups(config: VhostConfig, version: int) -> list[Address]:
-    """Return the groups whose packets a vhost has to hear; unicast comes by itself."""
-    transport = config.transport
-    listen = [group for group in transport.listen if group.version == version]
-    return listen if transport.mode is TransportMode.UNICAST else [_group(config, version), *listen]
+    """Return the groups whose packets a vhost has to hear, its own first.
+
+    In mode Unicast too: members that change to or from it do so one after another.
+    """
+    return [_group(config, version), *(g for g in config.transport.listen if g.version == version)]
 
 
 def _group(config: VhostConfig, version: int) -> Address:
@@ -225,13 +236,15 @@ class LinkPort:
         if self.segment is None:
             return
         mac = self.segment.mac
+        # Read each time: it may change, and neighbours drop their route through who says that it is none.
+        router = any(vip.version == 6 for vip in vips) and _forwards6(self.segment.name)
         frames = []
         for vip in vips:
             if vip.version == 4:
                 frames.append(announce.gratuitous_arp(mac, vip.ip))
                 frames.append(announce.gratuitous_arp(mac, vip.ip, reply=True))
             else:
-                frames.append(announce.unsolicited_na(mac, vip.ip, router=self.segment.is_router))
+                frames.append(announce.unsolicited_na(mac, vip.ip, router=router))
         self._send_frames(frames)
 
     def probe(self, vips: Sequence[Vip]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from carp.core import events as ev
 from carp.core.config import Transport
 from carp.core.leaving import Purpose
+from carp.core.transitions import State
 from carp.fence import RESUME_GRACE, lease_left
 from carp.hostlinks import HostLinks
 from carp.links import Inventory, Place, resolve
@@ -52,6 +53,8 @@ class Slot:
     scribe: Scribe
     mine: set[Address] = field(default_factory=set)
     """Addresses that this vhost has put onto the host, or its last run may have left there."""
+    kept: int = 0
+    """The index of the interface that it was put onto last, which it keeps while its selector fits it."""
     inherits: bool = False
     """It comes in the place of one with the same addresses, whose lease it may resume."""
     rewrite_at: float = 0.0
@@ -70,7 +73,7 @@ class Slot:
 
     def inherit(self, old: Slot) -> None:
         """Come in the place of a vhost of the same addresses that has stopped: what it left is ours."""
-        self.inherits = True
+        self.inherits, self.kept = True, old.kept
         self.mine |= {vip.ip for vip in old.config.addresses}
 
     def remember(self, clock: Clock, *, at_end: bool = False) -> None:
@@ -131,6 +134,7 @@ class Places:
 
     def look(self) -> None:
         """Read the host again from time to time, for who wants to know of other processes' addresses."""
+        self.links.gone.intersection_update(self.segments)
         now = self._clock.now()
         if self.links.wanted and now - self._looked_at > LOOK_AFTER:
             self._looked_at = now
@@ -138,23 +142,57 @@ class Places:
                 self.inventory()
 
     def settle(self, slots: Iterable[Slot], closing: Callable[[Segment], None]) -> None:
-        """Put every slot where the kernel's present state says."""
+        """Put every slot where the kernel's present state says.
+
+        All leave an interface that has changed before any begins on it, or its old sockets would stay.
+        """
         # A proof is as old as what it was read from: a stop after the reading must not make it younger.
         read_at = self._clock.now()
         inventory = self.inventory()
+        staying: list[tuple[Slot, Place]] = []
         for slot in slots:
-            stopped = slot.member.vhost.stopped
-            if stopped and not slot.withdrawn:
+            if slot.member.vhost.stopped and not slot.withdrawn:
                 continue
-            place = resolve(slot.config, inventory)
-            if isinstance(place, Place) and not self._has_carrier(slot.config, place.name):
-                place = f"interface {place.name} has no carrier"
-            if isinstance(place, Place) and slot.port.segment is None and slot.config.manage and not stopped:
-                place = _held_by_another(slot, inventory) or place
+            place = self._place(slot, inventory)
             if isinstance(place, str):
                 self.detach(slot, place, closing)
-            else:
-                self._attach(slot, place, inventory, read_at, closing)
+                continue
+            old = slot.port.segment
+            if old is not None and not self._is_on(old, place):
+                self.detach(slot, f"interface {old.name} changed", closing)
+            staying.append((slot, place))
+        self.links.gone.clear()
+        for segment in _take_over_macs(staying):
+            self._announce_anew(segment)
+        for slot, place in staying:
+            self._attach(slot, place, inventory, read_at, closing)
+
+    def _place(self, slot: Slot, inventory: Inventory) -> Place | str:
+        place = resolve(slot.config, inventory, slot.kept)
+        if isinstance(place, str):
+            return place
+        if not self._has_carrier(slot.config, place.name):
+            return f"interface {place.name} has no carrier"
+        begins = slot.port.segment is None and not slot.member.vhost.stopped
+        if begins and slot.config.manage:
+            return _held_by_another(slot, place, inventory) or place
+        return place
+
+    def _is_on(self, segment: Segment, place: Place) -> bool:
+        """Whether it is still that interface, not another of the same number."""
+        same = (segment.ifindex, segment.name) == (place.ifindex, place.name)
+        return same and segment.ifindex not in self.links.gone
+
+    def _announce_anew(self, segment: Segment) -> None:
+        """Have the masters on an interface with a new MAC say so: neighbours have the old one."""
+        for member in list(segment.members.values()):
+            vhost, now = member.vhost, self._clock.now()
+            if vhost.master is None or now > vhost.lapses_at:
+                continue
+            if vhost.master.leaving is None:
+                self._runner.run(member, vhost.master.announce(now))
+            elif vhost.config.manage:
+                vhost.master.hold(now)  # announced if it stays: its successor may have done so by now
 
     def _has_carrier(self, config: VhostConfig, name: str) -> bool:
         """Ask the driver: flags can be a second old."""
@@ -208,19 +246,20 @@ class Places:
         read_at: float,
         closing: Callable[[Segment], None],
     ) -> None:
-        old = slot.port.segment
-        if old is not None and (old.ifindex, old.name, old.mac) == (place.ifindex, place.name, place.mac):
-            if slot.member.vhost.sources != place.sources:
+        vhost = slot.member.vhost
+        if slot.port.segment is not None:
+            if vhost.state is State.INIT and not vhost.stopped:
+                # An error kept it from beginning, or from letting go: so it may have its addresses still.
+                self._start(slot, place, inventory, read_at)
+            elif vhost.sources != place.sources:
                 self._runner.handle(slot.member, ev.LinkUp(place.sources))
             return
-        if old is not None:
-            self.detach(slot, f"interface {old.name} changed", closing)
         problem = self._open(slot, place)
         if problem:
             self.detach(slot, problem, closing)
-        elif slot.member.vhost.stopped:
+        elif vhost.stopped:
             # Withdrawn: only its checks need the interface, or they would never find that all is well again.
-            slot.member.vhost.reason = slot.withdrawn
+            vhost.reason = slot.withdrawn
         else:
             self._start(slot, place, inventory, read_at)
 
@@ -235,6 +274,7 @@ class Places:
             return f"vhid {slot.config.vhid} is used on interface {place.name} by {other}"
         segment.members[slot.config.vhid] = slot.member
         slot.port.attach(segment)
+        slot.kept = place.ifindex
         return self._join(segment, slot.config)
 
     def _join(self, segment: Segment, config: VhostConfig) -> str | None:
@@ -277,13 +317,25 @@ class Places:
         self._runner.handle(slot.member, ev.LinkUp(place.sources))
 
 
-def _held_by_another(slot: Slot, inventory: Inventory) -> str | None:
+def _take_over_macs(staying: Iterable[tuple[Slot, Place]]) -> list[Segment]:
+    """Give each interface in use the MAC that it has now, and return those where it was another."""
+    moved = []
+    for slot, place in staying:
+        segment = slot.port.segment
+        if segment is not None and segment.mac != place.mac:
+            segment.mac = place.mac
+            log.info("interface %s has another MAC now: %s", segment.name, place.mac.hex(":"))
+            moved.append(segment)
+    return moved
+
+
+def _held_by_another(slot: Slot, place: Place, inventory: Inventory) -> str | None:
     """Return why an address is not ours to touch: who put it there is alive, or its lease still runs.
 
     A second carpd on this host, such as a static pod beside the DaemonSet's, has its own addresses; to delete
     one of those would be an outage.
     """
     for vip in slot.config.addresses:
-        if vip.ip not in slot.mine and inventory.marked(vip.ip):
+        if vip.ip not in slot.mine and inventory.marked(vip.ip, place.ifindex):
             return f"address {vip.ip} is held by another vhost or carp process on this host"
     return None

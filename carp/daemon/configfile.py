@@ -225,7 +225,7 @@ def _claims(name: str, vhid: int | None, interface: str, addresses: Mapping[int,
     if vhid is not None and interface:
         yield "vhid", vhid, ("vhid", interface)
     for index, ip in addresses.items():
-        scope = interface if ip.is_link_local else "node"
+        scope = interface if ip.version == 6 and ip.is_link_local else "node"
         if scope:
             yield f"addresses[{index}]", str(ip), ("address", scope)
 

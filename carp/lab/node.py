@@ -109,6 +109,8 @@ class Node:
 
     def _boot(self) -> Namespace:
         namespace = Namespace(self._namespace_name)
+        # It begins with the host's, and a router would pass on what it should not get any more.
+        namespace.sysctl("ipv4/ip_forward", "0")
         if Path("/proc/sys/net/ipv6").exists():
             for scope in ("all", "default"):
                 namespace.sysctl(f"ipv6/conf/{scope}/disable_ipv6", "0")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beside import Measured, beside, labs
 from carp.commands.client import RefusedError
 from carpd import call, client, shown
-from nodefix import VIP, Lab, first, holds, idle, vhost, wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from nodefix import VIP, Daemon, Lab, first, holds, idle, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -179,6 +177,41 @@ def test_keep_ends_a_release(lab: Lab) -> Measured:
     assert ["whenAllFail is Keep now"] == [each["cause"] for each in one.events("restored")]
     assert {"app"} == {each["check"] for each in one.events("health")}
     return {"back_after_s": took}
+
+
+def _sockets(daemon: Daemon) -> list[int]:
+    """Return how many sockets a node has for adverts and for whole frames."""
+    net = Path(f"/proc/{daemon.running.pid}/net")
+    return [len((net / kind).read_text().splitlines()) - 1 for kind in ("raw", "packet")]
+
+
+@beside
+def test_a_gateway_check_ends_a_release_on_a_new_interface(lab: Lab) -> None:
+    """The gateway is away, then the interface, and both come back: so does the address, by itself. The status
+    shows the interface once, and no socket of the old one stays.
+    """
+    timing = {"period": "300ms", "timeout": "250ms", "rise": 1, "fall": 2}
+    check = {"name": "gw", "gateway": {"address": "10.99.0.9"}, **timing}
+    node, gateway = lab.node("n1"), lab.node("n9")
+    one = lab.daemon("n1", first(healthChecks=[check], whenAllFail="Release")).start().master()
+    wait_until(lambda: "up" == shown(lab, "n1")["health"][0]["health"], 5, "the check is up", one)
+    lab.lan.unplug(gateway)
+    wait_until(lambda: not holds(node), 8, "nobody holds it", one)
+    wait_until(lambda: "all health checks fail" == shown(lab, "n1")["reason"], 3, "it says why", one)
+    lab.lan.switch.unwire("n1")
+    wait_until(lambda: not call(lab, "n1", "status")["interfaces"], 3, "it has no interface", one)
+    assert "interface eth0 does not exist" == shown(lab, "n1")["reason"]
+    assert [0, 0] == _sockets(one)
+    lab.lan.switch.wire(node)
+    wait_until(lambda: "all health checks fail" == shown(lab, "n1")["reason"], 5, "it has it again", one)
+    idle(1.0)
+    assert ("INIT", False) == (shown(lab, "n1")["state"], holds(node))
+    lab.lan.plug(gateway)
+    wait_until(lambda: holds(node), 8, "it holds the address", one)
+    one.master(1)
+    interfaces = call(lab, "n1", "status")["interfaces"]
+    assert [("eth0", [42])] == [(each["interface"], each["vhids"]) for each in interfaces]
+    wait_until(lambda: [2, 2] == _sockets(one), 3, "a receiver, a sender; announcements, answers", one)
 
 
 @beside

@@ -43,6 +43,7 @@ class Engine:
             config=settings,
             memory=memory,
             withdrawn="",
+            kept=0,
             member=SimpleNamespace(vhost=vhost),
             inherit=lambda old: self.done.append(("inherit", old.config.vhid)),
         )
@@ -203,6 +204,26 @@ def test_what_runs_is_not_given_what_it_could_not_run_with(
     assert [] == world.steps()
     world.engine.inventory = Inventory([], [], has_proto=True)
     assert [("file", "a", "changed" if new.vhid == 1 else "replaced")] == world.retry()
+
+
+@pytest.mark.parametrize(
+    ("address", "interface", "free"),
+    [
+        ("fe80::252", "eth1", True),
+        ("fe80::252", "eth0", False),
+        ("fe80::252", {"pattern": "eth*"}, False),
+        ("169.254.0.252", "eth1", False),
+        ("fd00::252", "eth1", False),
+    ],
+)
+def test_a_link_local_address_belongs_to_one_on_each_interface(
+    world: World, address: str, interface: Any, *, free: bool
+) -> None:
+    """Only names tell interfaces apart for certain; ARP for one of IPv4 is answered on all."""
+    world.apply("file", config(name="a", vhid=1, addresses=[address]))
+    wanted = config(name="x", vhid=9, addresses=[address], interface=interface)
+    ((_, said),) = world.apply("controller", wanted)
+    assert ("added" if free else f"addresses: {address} belongs to vhost 'a'") == said
 
 
 def test_keep(world: World) -> None:

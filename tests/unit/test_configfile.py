@@ -164,6 +164,14 @@ def test_what_only_one_vhost_may_have(other: dict[str, Any], errors: list[str]) 
         assert 2 == len(parse({"vhosts": [first, second]})[0])
 
 
+def test_a_link_local_address_is_one_of_each_interface() -> None:
+    """IPv6's alone: the kernel answers for an IPv4 address on every interface."""
+    pair = [_vhost(addresses=["fe80::1"]), _vhost(name="b", interface="eth1", addresses=["fe80::1"])]
+    assert 2 == len(parse({"vhosts": pair})[0])
+    pair = [{**vhost, "addresses": ["169.254.1.1"]} for vhost in pair]
+    assert ["vhosts[1].addresses[0]: '169.254.1.1' is already used by vhost a"] == _errors({"vhosts": pair})
+
+
 def test_errors_of_one_file_have_lines(tmp_path: Path) -> None:
     """With one file: path, line, value and problem, in the order of the lines."""
     text = _text("a", 300, "10.1.1.252", "advskew: 255", "advskew: 300") + "other: 1\n"

@@ -176,6 +176,15 @@ def test_an_interface_that_comes_back_has_no_old_addresses(links: Counted) -> No
     assert () == found.addresses
 
 
+def test_an_interface_that_went_is_not_the_next_of_its_number(links: Counted) -> None:
+    """It is remembered until who asked has seen to it."""
+    assert set() == links.gone
+    links.update(DelLink(ETH0))
+    links.update(NewLink(ETH0))
+    links.replace([ETH0], [])
+    assert {2} == links.gone
+
+
 def test_lost_events_and_strangers_change_nothing(links: Counted) -> None:
     """The engine reads everything again after the first; an address may be told before its interface."""
     links.update(Overrun())

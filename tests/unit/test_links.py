@@ -11,7 +11,7 @@ from carp.netlink import PROTO_CEDED, PROTO_HELD
 from carp.rtnl import FOR_EVER, Addr, Link
 from pair import address, config
 
-UP, RUNNING = 0x1, 0x40
+UP, LOOPBACK, RUNNING = 0x1, 0x8, 0x40
 TENTATIVE, DADFAILED = 0x40, 0x08
 MAC = b"\2\0\0\0\0\1"
 
@@ -54,6 +54,36 @@ def test_finding_the_interface(interface: Any, expected: str) -> None:
     """By name, by a subnet that it has an address in, by a pattern that fits one (else by the subnet)."""
     found = find_link(config(interface=interface), HOST)
     assert expected == (found if isinstance(found, str) else found.name)
+
+
+@pytest.mark.parametrize(
+    ("interface", "kept", "expected"),
+    [
+        ({"subnet": "auto"}, 5, "eth5"),
+        ({"subnet": "10.1.0.0/16"}, 5, "eth5"),
+        ({"pattern": "eth*"}, 5, "eth5"),
+        ({"pattern": "eth[0-3]"}, 5, "eth0"),
+        ({"subnet": "10.2.0.0/16"}, 5, "eth1"),
+        ({"pattern": "eth*"}, 3, "eth0"),
+        ({"pattern": "eth[16]"}, 3, "eth1"),
+        ("eth0", 5, "eth0"),
+        ({"subnet": "auto"}, 9, "eth0"),
+    ],
+)
+def test_the_interface_is_kept_that_fits(interface: Any, kept: int, expected: str) -> None:
+    """The first by name only where it was on none that the selector fits; one in the subnet first."""
+    host = _host([ETH1, ETH0, _link(5, "eth5"), _link(6, "eth6")], [*ADDRESSES, _addr(5, "10.1.1.5/24")])
+    found = find_link(config(interface=interface), host, kept)
+    assert expected == (found if isinstance(found, str) else found.name)
+
+
+@pytest.mark.parametrize("interface", [{"subnet": "auto"}, {"subnet": "10.1.0.0/16"}, {"pattern": "*0"}])
+def test_what_leads_nowhere_is_not_found(interface: Any) -> None:
+    """Loopback and kube-proxy's interface have addresses of the subnet, and names before the network's."""
+    links = [_link(1, "a0", UP | LOOPBACK | RUNNING), _link(4, "kube-ipvs0", UP), _link(5, "net0")]
+    addresses = [_addr(1, "10.1.1.1/24"), _addr(4, "10.1.1.252/24"), _addr(5, "10.1.1.5/24")]
+    found = find_link(config(interface=interface), _host(links, addresses))
+    assert "net0" == (found if isinstance(found, str) else found.name)
 
 
 def test_no_subnet_contains_the_address() -> None:
@@ -148,6 +178,26 @@ def test_an_address_that_the_host_has_for_good(ifindex: int, where: str) -> None
     host = _host([ETH0, ETH1], [*ADDRESSES, _addr(ifindex, "10.1.1.252/24")])
     assert f"address 10.1.1.252 is already {where} address on this host" == resolve(config(), host)
     assert isinstance(resolve(config(manageAddresses=False), host), Place)
+
+
+def test_what_kube_proxy_has_is_no_clash() -> None:
+    """In its IPVS mode it puts the address of each Service, externalIPs too, onto an interface of its own."""
+    links = [ETH0, ETH1, _link(4, "kube-ipvs0", 0)]
+    theirs = _addr(4, "10.1.1.252/32")
+    assert isinstance(resolve(config(), _host(links, [*ADDRESSES, theirs])), Place)
+    both = _host(links, [*ADDRESSES, theirs, _addr(3, "10.1.1.252/32")])
+    assert "address 10.1.1.252 is already another interface's address on this host" == resolve(config(), both)
+
+
+@pytest.mark.parametrize(("ifindex", "clashes"), [(2, True), (3, False)])
+def test_a_link_local_address_is_another_on_each_link(ifindex: int, *, clashes: bool) -> None:
+    """fe80::1 is a bridge's own on many a host."""
+    there = [*ADDRESSES, _addr(2, "fe80::5/64"), _addr(ifindex, "fe80::252/64")]
+    found = resolve(config(addresses=["fe80::252"]), _host([ETH0, ETH1], there))
+    assert clashes == isinstance(found, str)
+    marked = _host([ETH0, ETH1], [_addr(ifindex, "fe80::252/128", proto=PROTO_HELD, valid=2)])
+    assert clashes == marked.marked(address("fe80::252"), 2)
+    assert marked.marked(address("fe80::252"), ifindex)
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,39 @@ def test_a_receiver_that_cannot_join_is_not_kept(
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("group", ["224.0.0.18", "224.0.0.99"])
+def test_a_unicast_member_hears_those_that_have_changed_already(cable: tuple[End, End], group: str) -> None:
+    """Members change one after another; one that is deaf to those that send to the group would claim."""
+    near, far = cable
+    packets: list[Packet] = []
+    own = {"mode": "Unicast", "peers": ["10.1.1.2"], "listen": ["224.0.0.77"], "group": group}
+    with _segment(near) as segment:
+        (receiver,) = segment.join(config(transport=own))
+        with _segment(far) as other:
+            for each in (group, "224.0.0.77"):
+                port = _port(config(transport={"group": each}))
+                port.attach(other)
+                assert port.send([(address("10.1.1.2"), ADVERT)]) is None
+        wait_for(lambda: packets.extend(receiver.receive()) or len(packets) == 2)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", ["Unicast", "Multicast"])
+def test_unicast_does_without_its_group(cable: tuple[End, End], mode: str) -> None:
+    """A host that allows no memberships still runs it, as what is sent to it alone arrives."""
+    near, _ = cable
+    sysctl(near.namespace, "ipv4/igmp_max_memberships", "0")
+    peers = {"peers": ["10.1.1.2"]} if mode == "Unicast" else {}
+    settings = config(transport={"mode": mode, **peers})
+    with _segment(near) as segment:
+        if mode == "Unicast":
+            assert [4] == [receiver.version for receiver in segment.join(settings)]
+        else:
+            with pytest.raises(OSError, match="buffer"):
+                segment.join(settings)
+
+
+@pytest.mark.root
 def test_new_settings_change_where_adverts_go(cable: tuple[End, End]) -> None:
     """A port forgets its routes when its settings change."""
     near, far = cable
@@ -281,14 +314,12 @@ def test_a_failed_send_names_the_interface(cable: tuple[End, End]) -> None:
 
 @pytest.mark.root
 def test_a_receiver_per_family_and_a_membership_per_group(cable: tuple[End, End]) -> None:
-    """The second vhost on an interface shares the sockets; unicast joins nothing."""
+    """The second vhost on an interface shares the sockets."""
     near, _ = cable
     both = config(addresses=["10.1.1.252", "fd00::252"])
     with _segment(near) as segment:
-        assert [4] == [
-            r.version for r in segment.join(config(transport={"mode": "Unicast", "peers": ["10.1.1.2"]}))
-        ]
-        assert "224.0.0.18" not in ip("-n", near.namespace, "maddr", "show", "dev", NAME)
+        assert [4] == [receiver.version for receiver in segment.join(config())]
+        assert "ff02::12" not in ip("-n", near.namespace, "maddr", "show", "dev", NAME)
         assert [6] == [receiver.version for receiver in segment.join(both)]
         assert [] == segment.join(both)
         shown = ip("-n", near.namespace, "maddr", "show", "dev", NAME)
@@ -342,10 +373,14 @@ def test_an_announcement_that_cannot_leave_is_logged(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("value", ["0", "1"])
-def test_a_router_says_so(cable: tuple[End, End], value: str) -> None:
-    """The router flag of announcements follows the interface's forwarding."""
-    near, _ = cable
-    sysctl(near.namespace, f"ipv6/conf/{NAME}/forwarding", value)
-    with _segment(near) as segment:
-        assert (value == "1") == segment.is_router
+def test_a_router_says_so(cable: tuple[End, End]) -> None:
+    """The router flag of each announcement is what the interface's forwarding says by then."""
+    near, far = cable
+    port = _port(config(addresses=["fd00::252"]))
+    with _segment(near) as segment, _tap(far) as tap:
+        port.attach(segment)
+        for value in ("0", "1", "0"):
+            sysctl(near.namespace, f"ipv6/conf/{NAME}/forwarding", value)
+            port.announce(port.config.addresses)
+            (frame,) = _frames(tap, 1, lambda f: f[6:12] == MAC)
+            assert announce.unsolicited_na(MAC, IPv6Address("fd00::252"), router=value == "1") == frame
