@@ -10,7 +10,7 @@ import pytest
 from apiclient import ApiError
 from apifix import _running
 from carp_operator.api import crd
-from controllerfix import API, CRDS, NAMESPACE, SECRETS, Setup
+from controllerfix import API, CRDS, NAMESPACE, PODS, SECRETS, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controllerfix import Controller
 
 pytestmark = pytest.mark.root
+ROLE = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/carp-controller"
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +332,47 @@ def test_burst_stays_within_the_budget(setup: Setup, controller: Controller) -> 
     controller.stop()
 
 
+def test_pods_that_are_not_ready_are_named(setup: Setup, controller: Controller) -> None:
+    """A node without a Ready pod is named until it has one, also while its pods come and go."""
+    setup.apply("web", "10.1.9.1")
+    ready(setup, "web")
+    try:
+        for node, good in (("n1", True), ("n2", False), ("n3", True)):
+            setup.put_pod(node, ready=good, since=300)
+        setup.until(lambda: "n2: its pod" in setup.condition("web")[2], "n2 is named")
+        assert ("True", "Degraded") == setup.condition("web")[:2]
+        assert not any(f"{node}: its pod" in setup.condition("web")[2] for node in ("n1", "n3"))
+        setup.quiet(controller)
+        before = setup.marks()
+        setup.plane.admin.delete(f"{PODS}/carp-node-n2", gracePeriodSeconds="0")
+        setup.put_pod("n2", ready=False)
+        setup.quiet(controller)
+        assert before == setup.marks()
+        setup.put_pod("n2", ready=True)
+        ready(setup, "web")
+    finally:
+        setup.delete_pods()
+    assert "no status tells" not in controller.text()
+
+
+def test_older_role_that_refuses_pods(setup: Setup) -> None:
+    """The controller goes on without: it is ready, plans, and has said once what is refused."""
+    rules = setup.plane.admin.get(ROLE)["rules"]
+    setup.plane.admin.patch(ROLE, {"rules": [rule for rule in rules if "pods" not in rule["resources"]]})
+    try:
+        setup.put_pod("n2", ready=False, since=300)
+        with setup.controller() as controller:
+            setup.apply("web", "10.1.9.1")
+            ready(setup, "web")
+            setup.quiet(controller)
+            assert 200 == controller.page("/readyz")[0]
+            assert 1 == controller.text().count("no status tells of an agent that is gone")
+            assert f"list pods in {NAMESPACE}: HTTP 403: pods is forbidden" in controller.text()
+    finally:
+        setup.plane.admin.patch(ROLE, {"rules": rules})
+        setup.delete_pods()
+
+
 def test_role_is_no_larger_than_needed(setup: Setup) -> None:
     """The controller's account can neither read other namespaces' Secrets nor change VirtualIPs."""
     client = setup.plane.client(token=setup.plane.token(NAMESPACE, "carp-controller"))
@@ -338,6 +380,8 @@ def test_role_is_no_larger_than_needed(setup: Setup) -> None:
     for attempt in (
         lambda: client.get("/api/v1/namespaces/kube-system/secrets"),
         lambda: client.get("/api/v1/secrets"),
+        lambda: client.get("/api/v1/pods"),
+        lambda: client.delete(f"{PODS}/carp-node-n1"),
         lambda: client.patch(f"{API}/virtualips/web", {"spec": {"vhid": 9}}),
         lambda: client.delete(f"{API}/virtualips/web"),
         lambda: client.delete("/api/v1/nodes/n1"),

@@ -29,6 +29,7 @@ NAMESPACE = "carp-system"
 API = "/apis/carp.vip/v1alpha1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 SETTLED = 1.0
 """s without a write that say that there is none to come: a change is planned and written in a tenth."""
 _SINCE = "2026-01-01T00:00:00Z"
@@ -181,6 +182,22 @@ class Setup:
         """Make or replace a Secret of the release."""
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
         self.plane.admin.apply(f"{SECRETS}/{name}", body, "test", force=True)
+
+    def put_pod(self, node: str, *, ready: bool, since: float = 0.0) -> None:
+        """Let a pod of the DaemonSet stand on a node that is Ready, or is not, since so many s."""
+        name = f"carp-node-{node}"
+        if not self.plane.admin.exists(f"{PODS}/{name}"):
+            labels = {"app.kubernetes.io/name": "carp-operator", "app.kubernetes.io/component": "node"}
+            spec = {"nodeName": node, "containers": [{"name": "carpd", "image": "none.invalid/none"}]}
+            meta = {"name": name, "labels": labels}
+            self.plane.admin.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - since))
+        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": at}
+        self.plane.admin.patch(f"{PODS}/{name}/status", {"status": {"conditions": [condition]}})
+
+    def delete_pods(self) -> None:
+        """Delete them all at once: nobody runs them, so nobody would confirm that they have ended."""
+        self.plane.admin.delete(PODS, gracePeriodSeconds="0")
 
     def events(self, reason: str) -> list[Object]:
         """Return the Events with a reason."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from carp_operator.controller.pods import Pods
 from carp_operator.controller.writing import Outcome
 from carp_operator.kube.errors import Fatal, Forbidden, Transient
 from carp_operator.kube.resources import CARP_NODES, NODES, VIRTUAL_IPS
-from carp_operator.kube.watch import Synced
+from carp_operator.kube.watch import Lost, Synced, Upsert
 from loopfix import Bench, cluster, running
 from nsfix import wait_for
 
@@ -318,3 +320,58 @@ def test_interfaces_that_are_none_of_ours() -> None:
     found = {c["type"]: c["reason"] for c in server.objects["virtualips", "web"]["status"]["conditions"]}
     assert "NoCandidate" == found["Accepted"]
     assert [[], []] == [server.objects["carpnodes", name]["spec"]["vhosts"] for name in ("n1", "n2")]
+
+
+def pod(node: str, *, ready: bool) -> dict[str, Any]:
+    """Return a pod of the DaemonSet that is Ready, or is not, for long."""
+    long_ago = "2026-01-01T00:00:00Z"
+    condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": long_ago}
+    meta = {"name": f"carp-{node}", "creationTimestamp": long_ago}
+    return {"metadata": meta, "spec": {"nodeName": node}, "status": {"conditions": [condition]}}
+
+
+def served(bench: Bench) -> None:
+    """Let both agents report what they were told."""
+    for name, state in (("n1", "MASTER"), ("n2", "BACKUP")):
+        with bench.server.lock:
+            item = bench.server.report(name)
+            (told,) = item["spec"]["vhosts"]
+            same = {key: told[key] for key in ("name", "advbase", "advskew")}
+            vhost = {**same, "state": state, "interface": told["interface"]["name"]}
+            item = bench.server.put("carpnodes", {**item, "status": {**item["status"], "vhosts": [vhost]}})
+        bench.store.put(CARP_NODES, item)
+
+
+def test_pods_that_are_not_ready_are_named() -> None:
+    """A change of readiness brings a plan; a status says which node has no Ready pod, until it has one."""
+    server = cluster()
+
+    def ready() -> str:
+        conditions = server.objects["virtualips", "web"].get("status", {}).get("conditions", ())
+        return "".join(c["message"] for c in conditions if c["type"] == "Ready")
+
+    with running(server) as bench:
+        pods = Pods(bench.loop.dirty)
+        bench.loop._parts = replace(bench.parts, pods=pods)
+        wait_for(lambda: all(server.objects["carpnodes", n]["spec"].get("vhosts") for n in ("n1", "n2")))
+        wait_for(bench.settled)
+        served(bench)
+        wait_for(lambda: ready() == "every member takes part")
+        pods.event(Synced((pod("n1", ready=True), pod("n2", ready=False))))
+        wait_for(lambda: ready().startswith("n2: its pod"))
+        pods.event(Upsert(pod("n2", ready=True)))
+        wait_for(lambda: ready() == "every member takes part")
+
+
+def test_pods_that_cannot_be_read_hold_up_nothing() -> None:
+    """Whatever is refused, all else goes on; /readyz says nothing of it."""
+    server = cluster()
+    with running(server) as bench:
+        pods = Pods(bench.loop.dirty)
+        bench.loop._parts = replace(bench.parts, pods=pods)
+        pods.event(Lost("list pods in ns: HTTP 403: no"))
+        bench.loop.dirty()
+        wait_for(lambda: ("status virtualips", "web") in server.wrote())
+        wait_for(bench.settled)
+        assert "pods" not in bench.probes.ready().text
+        assert () == bench.loop.suspended()

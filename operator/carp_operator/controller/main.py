@@ -25,6 +25,7 @@ from carp_operator.controller.options import parse
 from carp_operator.controller.pages import Pages
 from carp_operator.controller.parts import Parts
 from carp_operator.controller.passwords import SELECTION, Passwords
+from carp_operator.controller.pods import PODS, SELECTOR, Pods
 from carp_operator.controller.probes import Probes
 from carp_operator.controller.reconcile import Loop
 from carp_operator.controller.store import Store
@@ -91,6 +92,7 @@ class Process:
         leads: Callable[[], bool] = self._lease.leads if self._lease is not None else _always
         store = Store(self._changed)
         passwords = Passwords(client, options.namespace, self._changed, self._regained)
+        pods = Pods(self._changed)
         self._parts = Parts(
             client=client,
             store=store,
@@ -101,6 +103,7 @@ class Process:
             recorder=Recorder(client, budget, counts, leads),
             counts=counts,
             leads=leads,
+            pods=pods,
         )
         self._loop = Loop(
             self._parts,
@@ -108,8 +111,12 @@ class Process:
             replace_after=options.replace_after,
             interfaces=options.interfaces,
         )
-        secrets_here = SECRETS.within(options.namespace)
-        self._watcher = Watcher(client, secrets_here, passwords.event, field=SELECTION)
+        secrets_here, pods_here = SECRETS.within(options.namespace), PODS.within(options.namespace)
+        # Pods first: a first plan without them would say for a moment that all is well.
+        self._watchers = (
+            Watcher(client, pods_here, pods.event, label=SELECTOR),
+            Watcher(client, secrets_here, passwords.event, field=SELECTION),
+        )
         self._thread = threading.Thread(target=self._loop.run, name="loop", daemon=True)
         self._pages = self._serve(options)
 
@@ -121,7 +128,8 @@ class Process:
             self._lease.start()
         if self._pages is not None:
             self._pages.start()
-        self._watcher.start()
+        for watcher in self._watchers:
+            watcher.start()
         self._thread.start()
 
     def stop(self) -> None:

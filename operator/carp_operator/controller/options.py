@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _ABOUT: Final = """\
 Turn VirtualIPs into what each node's carpd runs.
 
-Reads VirtualIP, VirtualIPPool, Node and CarpNode objects of the whole cluster and the Secrets of one
-namespace; writes CarpNode specs, statuses, Events, a Secret for each VirtualIP that names none, and the
-Secret carp-keys that the agents read. No address moves through here: with the controller away everything
-that runs goes on."""
+Reads VirtualIP, VirtualIPPool, Node and CarpNode objects of the whole cluster, and Secrets and the pods of
+agents in one namespace; writes CarpNode specs, statuses, Events, a Secret for each VirtualIP that names none,
+and the Secret carp-keys that the agents read. No address moves through here: with the controller away
+everything that runs goes on."""
 _MORE: Final = """\
 examples:
   carp-controller --metrics 0.0.0.0:9107                     in a pod, as its service account

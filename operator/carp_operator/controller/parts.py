@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from carp_operator.controller.feed import Feed
     from carp_operator.controller.observer import Observer
     from carp_operator.controller.passwords import Passwords
+    from carp_operator.controller.pods import Pods
     from carp_operator.controller.store import Store
     from carp_operator.kube.client import Client
 
@@ -31,3 +32,5 @@ class Parts:
     recorder: Recorder
     counts: Counts
     leads: Callable[[], bool]
+    pods: Pods | None = None
+    """None: nobody looks at pods."""

@@ -243,7 +243,7 @@ class Loop:
         return min(wake, self._due)
 
     def _plan(self) -> None:
-        store = self._parts.store
+        store, pods = self._parts.store, self._parts.pods
         carpnodes, vips = store.objects(CARP_NODES), store.objects(VIRTUAL_IPS)
         began = time.monotonic()
         try:
@@ -252,16 +252,18 @@ class Loop:
         except KubeError as error:
             self._trouble(str(error))
             return
+        nodes = store.objects(NODES)
         snapshot = Snapshot(
             cluster=cluster,
             vips=vips,
             pools=store.objects(POOLS),
-            nodes=store.objects(NODES),
+            nodes=nodes,
             carpnodes=carpnodes,
             keys=keys,
             now=time.time(),
             replace_after=self._replace_after,
             interfaces=self._interfaces,
+            agents=None if pods is None else pods.agents(nodes),
         )
         made = plan(snapshot, self._cache)
         took = time.monotonic() - began

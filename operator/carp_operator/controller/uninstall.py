@@ -19,6 +19,7 @@ from carp_operator.controller import once
 from carp_operator.controller.events import COMPONENT
 from carp_operator.controller.lease import NAME as LEASE
 from carp_operator.controller.passwords import LABELS, MANAGER
+from carp_operator.controller.pods import PODS
 from carp_operator.kube.access import namespace
 from carp_operator.kube.client import connect
 from carp_operator.kube.errors import Conflict, NotFound, Transient
@@ -45,7 +46,6 @@ POLL: Final = 1.0
 CONTROLLER_TIME: Final = 30.0
 """s for the controller to end; on a dead node its pod never does."""
 SELECTOR: Final = "app.kubernetes.io/name=carp-operator,app.kubernetes.io/component=controller"
-_PODS: Final = Resource("", "v1", "pods")
 _DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 _NAMESPACES: Final = Resource("", "v1", "namespaces")
 _ABOUT: Final = """\
@@ -89,7 +89,7 @@ class Uninstall:
         except NotFound:
             self.say(f"there is no Deployment {self.namespace}/{self.deployment}")
         end = self.clock() + CONTROLLER_TIME
-        while self._try(lambda: self.client.list(_PODS.within(self.namespace), label=SELECTOR)):
+        while self._try(lambda: self.client.list(PODS.within(self.namespace), label=SELECTOR)):
             if self.clock() >= end:
                 self.say(f"the controller's pod is still there after {CONTROLLER_TIME:g} s; going on")
                 return
@@ -185,7 +185,7 @@ class Uninstall:
             for item in items:
                 self._remove(resource, item["metadata"]["name"])
         self._remove(LEASES.within(self.namespace), LEASE)
-        self._remove(_PODS.within(self.namespace), self.test_pod)
+        self._remove(PODS.within(self.namespace), self.test_pod)
         counts = f"{len(self._told)} CarpNodes, {len(kept)} Secrets and {len(posted)} Events"
         self.say(f"deleted {counts}; VirtualIPs and resource definitions stay")
 
