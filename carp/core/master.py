@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 NEVER: Final = float("inf")
 V6_SETTLE: Final = 0.01
 """s until an IPv6 address that was added is announced."""
+REASSERT: Final = 0.2
+"""s between two announcements that answer adverts of a worse master."""
+QUICK: Final = 5
+"""Such announcements before they come as in a series; again after the end of one."""
 _ADVERT: Final = (ev.Send(),)
 _ADVERT_AND_RENEWAL: Final = (ev.Send(), ev.Renew())
 
@@ -36,6 +40,8 @@ class Master:
         self._advert_at = grid(now, period)
         self._announce_at = NEVER
         self._announce_left = 0
+        self._announced_at = -NEVER
+        self._quick_left = QUICK
         self._hold_later = False
 
     def due(self) -> float:
@@ -79,23 +85,36 @@ class Master:
         """
         self._announce_left = self.config.announce.count
         if 6 in self.config.families:
-            self._announce_at = now + V6_SETTLE
+            soon = now + V6_SETTLE
+            self._announce_at = min(soon, self._announce_at) if self._announce_at > now else soon
             return ()
         return self._announce_round(now)
 
     def _announce_round(self, now: float) -> Sequence[Effect]:
         settings = self.config.announce
+        self._announced_at = now
         self._announce_left -= 1
         if self._announce_left > 0:
             self._announce_at = now + settings.interval
         else:
             self._announce_at = now + settings.refresh if settings.refresh else NEVER
+            self._quick_left = QUICK
         return (ev.Announce(),)
 
     def reassert(self, now: float, lapses_at: float) -> Sequence[Effect]:
-        """Answer a worse master at once and announce again: caches may have turned to it."""
-        in_series = self._announce_left > 0
-        return (*self.advertise(now, lapses_at), *(() if in_series else self.announce(now)))
+        """Answer a worse master at once and announce again: caches may have turned to it.
+
+        In the middle of a series too, whose next round may be a second away; where that goes on, only as
+        often as in a series.
+        """
+        again_at = self._announced_at + (REASSERT if self._quick_left else self.config.announce.interval)
+        sooner = again_at < self._announce_at
+        self._announce_left = self.config.announce.count
+        if sooner:
+            self._announce_at = again_at
+            self._quick_left = max(0, self._quick_left - 1)
+        announced = self.announce(now) if now >= again_at else ()
+        return (*self.advertise(now, lapses_at), *announced)
 
     def leave(self, purpose: Purpose, now: float, *, release: bool = False) -> Sequence[Effect]:
         """Start a handover, or change the purpose of the one under way."""
