@@ -77,3 +77,13 @@ def test_wrong_address(address: str) -> None:
     """Probes need a port."""
     with pytest.raises(ConfigError, match="metrics"):
         Pages(address, {})
+
+
+def test_wildcard_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is IPv4's where the kernel has no IPv6, as the chart's default is to work everywhere."""
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
+    pages = Pages("[::]:0", {"/healthz": lambda: Page(good=True, text="ok\n")})
+    try:
+        assert socket.AF_INET == pages._server.address_family
+    finally:
+        pages._server.server_close()

@@ -38,8 +38,12 @@ class Pages:
         endpoint = parse_address(address)
         if endpoint.path:
             raise ConfigError("metrics", address, "is no ADDRESS:PORT or [IPV6]:PORT, which probes need")
-        family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-        self._server = _Server(family, (endpoint.host, endpoint.port), _handler(pages))
+        # Of a host whose kernel has no IPv6 the wildcard is IPv4's.
+        host = endpoint.host
+        if host == "::" and not socket.has_dualstack_ipv6():
+            host = "0.0.0.0"  # noqa: S104 (what was asked for)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._server = _Server(family, (host, endpoint.port), _handler(pages))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="pages", daemon=True)
 
@@ -67,7 +71,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, handler)
 
     def server_bind(self) -> None:
-        if self.server_address[0] == "::" and socket.has_dualstack_ipv6():
+        if self.server_address[0] == "::":
             # The wildcard takes IPv4 too, as carpd's does, also where net.ipv6.bindv6only says otherwise.
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         # Not HTTPServer's, which asks the DNS for our own name.
