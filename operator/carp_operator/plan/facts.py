@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -70,6 +70,8 @@ class Facts:
     nodes: Mapping[str, NodeFacts]
     networks: Mapping[Network, tuple[str, int]]
     """Every subnet -> its segment, and how many nodes are in it."""
+    by_length: Mapping[int, Mapping[int, Mapping[int, Network]]]
+    """Version -> prefix length -> prefix as a number -> subnet."""
     segments: Mapping[tuple[str, str], str]
     """(node, interface) -> segment, named by its first subnet."""
     heard: Mapping[str, frozenset[int]]
@@ -143,7 +145,12 @@ class Facts:
         return tuple(dict.fromkeys(found))
 
     def _around(self, ip: Address) -> list[Network]:
-        return [n for n in self.networks if n.version == ip.version and ip in n]
+        """Return the subnets that contain an address; a cluster may have thousands, of few lengths."""
+        value, length = int(ip), ip.max_prefixlen
+        found = (
+            prefixes.get(value >> (length - bits)) for bits, prefixes in self.by_length[ip.version].items()
+        )
+        return [network for network in found if network is not None]
 
     def _usual(self, fitting: Sequence[Network]) -> Network:
         segment, _ = self.networks[max(fitting, key=lambda n: n.prefixlen)]
@@ -221,11 +228,15 @@ def _joined(
     """Put the nodes together; what only their interfaces decide is taken over where those are the same."""
     if before is None or _links(nodes) != _links(before.nodes):
         own = {ip: name for name, facts in nodes.items() for ip in facts.own}
-        segments = _segments(nodes.values())
-        networks = _networks(nodes, segments)
-        kept = before is not None and before.networks == networks
+        segments, networks = _segments(nodes.values())
+        by_length = _by_length(networks)
+        # How many nodes are in a subnet matters only where one can contain another.
+        flat = all(len(prefixes) < 2 for prefixes in by_length.values())
+        kept = before is not None and (
+            before.networks == networks or (flat and before.networks.keys() == networks.keys())
+        )
         known, homes = (before.known, before.homes_of) if before is not None and kept else ({}, {})
-        before = Facts({}, networks, segments, {}, own, known, homes)
+        before = Facts({}, networks, by_length, segments, {}, own, known, homes)
     heard: dict[str, set[int]] = defaultdict(set)
     for name, facts in nodes.items():
         for speaker in facts.speakers:
@@ -233,55 +244,62 @@ def _joined(
             if segment is not None:
                 heard[segment].add(speaker.id)
     ids = {segment: frozenset(found) for segment, found in heard.items()}
-    known, homes = before.known, before.homes_of
-    return Facts(nodes, before.networks, before.segments, ids, before.own, known, homes, sources)
+    return replace(before, nodes=nodes, heard=ids, sources=sources, here={})
 
 
 def _links(nodes: Mapping[str, NodeFacts]) -> dict[str, tuple[tuple[Link, ...], frozenset[Address]]]:
     return {name: (facts.links, facts.own) for name, facts in nodes.items()}
 
 
-def _networks(
-    nodes: Mapping[str, NodeFacts], segments: Mapping[tuple[str, str], str]
-) -> dict[Network, tuple[str, int]]:
-    found: dict[Network, tuple[str, int]] = {}
-    for name, facts in nodes.items():
-        for network, interface in facts.networks.items():
-            _, count = found.get(network, ("", 0))
-            found[network] = segments[name, interface], count + 1
+def _by_length(networks: Iterable[Network]) -> dict[int, dict[int, dict[int, Network]]]:
+    found: dict[int, dict[int, dict[int, Network]]] = {4: {}, 6: {}}
+    for network in networks:
+        bits = network.prefixlen
+        prefix = int(network.network_address) >> (network.max_prefixlen - bits)
+        found[network.version].setdefault(bits, {})[prefix] = network
     return found
 
 
-def _segments(nodes: Iterable[NodeFacts]) -> dict[tuple[str, str], str]:
-    """Join subnets that meet on an interface, through as many steps as it takes; name interfaces by them."""
-    parent: dict[Network, Network] = {}
+def _segments(
+    nodes: Iterable[NodeFacts],
+) -> tuple[dict[tuple[str, str], str], dict[Network, tuple[str, int]]]:
+    """Join subnets that meet on an interface, through as many steps as it takes; name interfaces by them.
 
-    def root(network: Network) -> Network:
-        while (up := parent[network]) is not network:
-            network = up
-        return network
+    Return the segment of each interface, and of each subnet with the number of nodes that are in it.
+    """
+    numbers: dict[Network, int] = {}  # numbers, since to compare networks costs more than all the rest
+    parent: list[int] = []
+    count: list[int] = []
 
-    known: dict[Network, Network] = {}
-    first: dict[tuple[str, str], Network | None] = {}
+    def root(number: int) -> int:
+        while (up := parent[number]) != number:
+            number = up
+        return number
+
+    first: dict[tuple[str, str], int | None] = {}
     for facts in nodes:
         for link in facts.links:
             first[facts.name, link.name] = None
         for network, interface in facts.networks.items():
-            one = known.setdefault(network, network)
-            parent.setdefault(one, one)
+            one = numbers.setdefault(network, len(parent))
+            if one == len(parent):
+                parent.append(one)
+                count.append(0)
+            count[one] += 1
             other = first[facts.name, interface]
             if other is None:
                 first[facts.name, interface] = one
             else:
                 parent[root(one)] = root(other)
     names: dict[int, str] = {}
-    for network in parent:
-        key = id(root(network))
+    for network, number in numbers.items():
+        key = root(number)
         names[key] = min(names.get(key, str(network)), str(network))
-    return {
-        (node, link): names[id(root(network))] if network is not None else f"{node}/{link}"
-        for (node, link), network in first.items()
+    segments = {
+        (node, link): names[root(number)] if number is not None else f"{node}/{link}"
+        for (node, link), number in first.items()
     }
+    return segments, {n: (names[root(number)], count[number]) for n, number in numbers.items()}
 
 
 def place(facts: NodeFacts, interface: Interface | None, homes: Sequence[Network]) -> str:
