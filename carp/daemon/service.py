@@ -249,6 +249,8 @@ class Service(Process):
             given = await read_set(items, held.vhosts)
             outcomes = await self._bring(SOCKET, given.configs, keep=[item["name"] for item in given.kept])
             self._unread = []
+            # Before the disk, which takes its time: who is not demoted yet would claim what is handed over.
+            self._align()
             if forget:
                 await self._forget(told)
             else:
