@@ -27,6 +27,7 @@ _MAX_ADDRESSES: Final = 16
 _MAX_ACCEPTED: Final = 16
 _MAX_DEMOTIONS: Final = 16
 MAX_PEERS: Final = 64
+"""Of one vhost, members and further peers together."""
 MAX_LISTEN: Final = 8
 """Groups heard beside the one in use: the kernel allows 20 on an interface, which other vhosts share."""
 RESERVED_REASONS: Final = ("maintenance",)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from carp.core import config as c
 from carp.core.auth import MAX_PASSWORD
 from carp.core.health import MAX_CHECKS, Check, Exec, Flap
-from carp.core.schema import MAX_LISTEN, RESERVED_REASONS
+from carp.core.schema import MAX_LISTEN, MAX_PEERS, RESERVED_REASONS
 from carp.core.timing import MAX_DEMOTION, Timing
 from carp.daemon.configfile import MAX_VHOSTS
 
@@ -104,7 +104,7 @@ TRANSPORT: Final = _section(
         "mode": _choice("Broadcast is ucarp's --nomcast", c.Transport().mode),
         "group": _text("IPv4 multicast group", pattern=_IP4, default=str(c.Transport().group4)),
         "group6": _text("IPv6 multicast group", pattern=_IP6, default=str(c.Transport().group6)),
-        "peers": _list("Mode Unicast: the other members", {"type": "string", "pattern": _VIP}, 64),
+        "peers": _list("Mode Unicast: the other members", {"type": "string", "pattern": _VIP}, MAX_PEERS),
         "listen": _list(
             "Further groups to hear, while members change to another group", {"type": "string"}, MAX_LISTEN
         ),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from carp.core.health import MAX_CHECKS
-from carp.core.schema import parse_vhost
+from carp.core.schema import MAX_PEERS, parse_vhost
 from carp.daemon import jsonschema
 from carp_operator.api import carpnode, codec, crd, generate, shapes, virtualip
 from carp_operator.api.fields import Array, Field, Integer, Object
@@ -145,7 +145,7 @@ def test_limits_are_those_of_the_engine() -> None:
     """One number, one place."""
     assert MAX_CHECKS == shapes.CHECKS.most
     assert jsonschema.CREDENTIALS["addresses"]["maxItems"] == virtualip.MAX_ADDRESSES
-    assert jsonschema.TRANSPORT["properties"]["peers"]["maxItems"] == virtualip.MAX_PEERS
+    assert jsonschema.TRANSPORT["properties"]["peers"]["maxItems"] == MAX_PEERS
 
 
 @pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.kind)

@@ -11,7 +11,8 @@ import pytest
 
 import chart
 from carp_operator.controller import pods as module
-from carp_operator.controller.pods import KEEP, PODS, SELECTOR, Pods
+from carp_operator.controller.pods import KEEP, SELECTOR, Pods
+from carp_operator.kube.resources import PODS
 from carp_operator.kube.watch import Deleted, Lost, Synced, Upsert, Watcher
 from fakeapi import Asked, FakeApi, Reply
 from nsfix import wait_for

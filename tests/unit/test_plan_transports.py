@@ -106,14 +106,20 @@ def _sends(world: World, name: str) -> tuple[str, list[str]]:
     return transport.get("group", G_OLD), transport.get("listen", [])
 
 
-def test_a_silent_node_holds_a_change_up() -> None:
-    """It would not hear the others: until it listens, they go on where it hears them, and say so."""
+def _held_up() -> World:
+    """Return a world in which n3 cannot be told of a new group."""
     world = cluster(3)
     world.vip("a", "10.0.100.1")
     world.settle()
     world.down.add("n3")
     world.vip("a", "10.0.100.1", transport=Transport(group4=G_NEW))
     world.settle()
+    return world
+
+
+def test_a_silent_node_holds_a_change_up() -> None:
+    """It would not hear the others: until it listens, they go on where it hears them, and say so."""
+    world = _held_up()
     assert {(G_OLD, (G_NEW,))} == {(g, tuple(li)) for g, li in (_sends(world, n) for n in ("n1", "n2", "n3"))}
     assert (
         "transport: its change waits for n3 (or until the Node is deleted)"
@@ -127,12 +133,7 @@ def test_a_silent_node_holds_a_change_up() -> None:
 
 def test_a_silent_node_that_is_deleted_is_waited_for_no_more() -> None:
     """Then it counts as gone."""
-    world = cluster(3)
-    world.vip("a", "10.0.100.1")
-    world.settle()
-    world.down.add("n3")
-    world.vip("a", "10.0.100.1", transport=Transport(group4=G_NEW))
-    world.settle()
+    world = _held_up()
     del world.nodes["n3"], world.carpnodes["n3"]
     world.settle()
     assert [(G_NEW, [])] * 2 == [_sends(world, n) for n in ("n1", "n2")]

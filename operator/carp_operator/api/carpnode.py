@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from carp.core.config import PreemptMode, SealMode, TransportMode
-from carp.core.schema import MAX_LISTEN
+from carp.core.schema import MAX_LISTEN, MAX_PEERS
 from carp_operator.api import shapes, virtualip
 from carp_operator.api.fields import Array, Choice, Duration, Field, Flag, Integer, Map, Object, Text
 
@@ -36,9 +36,7 @@ _TRANSPORT: Final = Object(
         "mode": Choice(description="Multicast, Unicast or Broadcast.", of=tuple(TransportMode)),
         "group": Text(description="IPv4 multicast group.", most=43),
         "group6": Text(description="IPv6 multicast group.", most=43),
-        "peers": Array(
-            description="The other members, for Unicast.", items=_ADDRESS, most=virtualip.MAX_PEERS
-        ),
+        "peers": Array(description="The other members, for Unicast.", items=_ADDRESS, most=MAX_PEERS),
         "listen": Array(
             description="Further groups to hear, while the members change to another transport.",
             items=_ADDRESS,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from carp.core.config import Transport
 from carp.core.reader import parse_duration
+from carp.core.schema import MAX_PEERS
 from carp_operator.api import shapes, values
 from carp_operator.api.fields import (
     DURATION,
@@ -21,8 +22,6 @@ from carp_operator.api.fields import (
 )
 
 MAX_ADDRESSES: Final = 16
-MAX_PEERS: Final = 64
-"""Of one vhost, members and further peers together."""
 
 ADVERTISEMENT: Final = Object(
     description="Explicit timing instead of failoverTime: the first node sends every advbase seconds; "

@@ -25,13 +25,13 @@ from carp_operator.controller.options import parse
 from carp_operator.controller.pages import Pages
 from carp_operator.controller.parts import Parts
 from carp_operator.controller.passwords import SELECTION, Passwords
-from carp_operator.controller.pods import PODS, SELECTOR, Pods
+from carp_operator.controller.pods import SELECTOR, Pods
 from carp_operator.controller.probes import Probes
 from carp_operator.controller.reconcile import Loop
 from carp_operator.controller.store import Store
 from carp_operator.kube.access import FOLDER, from_kubeconfig, in_cluster
 from carp_operator.kube.client import Client
-from carp_operator.kube.resources import SECRETS
+from carp_operator.kube.resources import PODS, SECRETS
 from carp_operator.kube.watch import Watcher
 
 if TYPE_CHECKING:

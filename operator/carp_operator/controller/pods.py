@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from carp_operator.api.codec import epoch
-from carp_operator.kube.resources import Resource
 from carp_operator.kube.watch import Deleted, Lost, Synced, Upsert
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from carp_operator.kube.watch import Event
 
 log: Final = logging.getLogger("carp.controller")
-PODS: Final = Resource("", "v1", "pods")
 SELECTOR: Final = "app.kubernetes.io/name=carp-operator,app.kubernetes.io/component=node"
 KEEP: Final = 300.0
 """s that what was read counts after the watch was lost: a server that starts refuses for a moment, too, and

@@ -19,7 +19,6 @@ from carp_operator.controller import once
 from carp_operator.controller.events import COMPONENT
 from carp_operator.controller.lease import NAME as LEASE
 from carp_operator.controller.passwords import LABELS, MANAGER
-from carp_operator.controller.pods import PODS
 from carp_operator.kube.access import namespace
 from carp_operator.kube.client import connect
 from carp_operator.kube.errors import Conflict, NotFound, Transient
@@ -29,6 +28,7 @@ from carp_operator.kube.resources import (
     GROUP,
     LEASES,
     NODES,
+    PODS,
     SECRETS,
     VERSION,
     VIRTUAL_IPS,

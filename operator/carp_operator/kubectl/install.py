@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from carp_operator.kube.errors import Forbidden, NotFound
-from carp_operator.kube.resources import CARP_NODES, GROUP, LEASES, POOLS, VIRTUAL_IPS, Resource
+from carp_operator.kube.resources import CARP_NODES, GROUP, LEASES, PODS, POOLS, VIRTUAL_IPS, Resource
 from carp_operator.kubectl import reading as r
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ CRDS: Final = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"
 DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 NAMESPACES: Final = Resource("", "v1", "namespaces")
-PODS: Final = Resource("", "v1", "pods")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 OURS: Final = (VIRTUAL_IPS, POOLS, CARP_NODES)
 LABEL: Final = "app.kubernetes.io/name=carp-operator"

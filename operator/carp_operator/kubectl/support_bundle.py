@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from carp import __version__
 from carp.core.errors import CarpError
 from carp_operator.kube.errors import Forbidden, KubeError, NotFound
-from carp_operator.kube.resources import CARP_NODES, EVENTS, LEASES, NODES, POOLS, SECRETS, VIRTUAL_IPS
+from carp_operator.kube.resources import CARP_NODES, EVENTS, LEASES, NODES, PODS, POOLS, SECRETS, VIRTUAL_IPS
 from carp_operator.kubectl import access
 from carp_operator.kubectl import install as installed
 from carp_operator.kubectl import reading as r
@@ -35,7 +35,7 @@ _TAIL: Final = 20_000
 """Lines of each log."""
 _CLUSTER_WIDE: Final = (VIRTUAL_IPS, POOLS, CARP_NODES, NODES)
 _OF_THE_NAMESPACE: Final = (
-    installed.PODS,
+    PODS,
     installed.DAEMON_SETS,
     installed.DEPLOYMENTS,
     installed.CONFIG_MAPS,
@@ -193,7 +193,7 @@ def _versions(client: Client, bundle: Bundle) -> None:
 
 def _logs(client: Client, namespace: str, bundle: Bundle) -> None:
     """Add the log of each container, and of its run before the last restart."""
-    for pod in client.list(installed.PODS.within(namespace)):
+    for pod in client.list(PODS.within(namespace)):
         for container in r.maps(pod, "spec", "containers") + r.maps(pod, "spec", "initContainers"):
             name = r.text(container, "name")
             states = r.maps(pod, "status", "containerStatuses")
