@@ -86,9 +86,15 @@ class Backup:
         due = self._dead_at if self.listening is None else self.listening.due()
         return due if self._takeover is None else min(due, self._takeover.at)
 
-    def retime(self, config: VhostConfig, dead_time: float) -> None:
-        """Take over new settings; the wait goes on from the advert heard last."""
+    def retime(self, config: VhostConfig, dead_time: float, skew_change: int) -> None:
+        """Take over new settings; the wait goes on from the advert heard last.
+
+        ``skew_change``: by how much the skew on the wire grew. A planned takeover moves with it: a demotion
+        that comes after the master's bow-out lets the others go first all the same.
+        """
         self.config = config
+        if self._takeover is not None:
+            self._takeover = self._takeover._replace(at=self._takeover.at + STAGGER * skew_change)
         self._dead_at += dead_time - self._dead_time
         self._dead_time = dead_time
 

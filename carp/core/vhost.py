@@ -340,7 +340,7 @@ class Vhost:
 
     def _demote(self, reason: str, amount: int, now: float) -> Sequence[Effect]:
         """Hand over when the demotion grows; say so in the next advert when it shrinks."""
-        before, self._header = self.demotion, None
+        before, skew, self._header = self.demotion, self.header()[1], None
         if amount:
             self.demotions[reason] = amount
         else:
@@ -348,7 +348,7 @@ class Vhost:
         if self.demotion == before:
             return ()
         if self.backup is not None:
-            self.backup.retime(self.config, self.dead_time())
+            self.backup.retime(self.config, self.dead_time(), self.header()[1] - skew)
         if self.master is None:
             return ()
         self.master.retime(self.config, self.period(), now)
@@ -378,12 +378,12 @@ class Vhost:
         if config.vhid != self.config.vhid:
             msg = f"vhid {self.config.vhid} cannot become {config.vhid} in place"
             raise MisuseError(msg)
-        old, self.config, self._header = self.config, config, None
+        old, skew, self.config, self._header = self.config, self.header()[1], config, None
         signer = Signer(config, self.signer.seal)
         signer.inherit(self.signer)
         self.signer = signer
         if self.backup is not None:
-            self.backup.retime(config, self.dead_time())
+            self.backup.retime(config, self.dead_time(), self.header()[1] - skew)
         if self.master is None:
             return ()
         self.master.retime(config, self.period(), now)

@@ -180,6 +180,25 @@ def test_a_bow_out_is_taken_over_at_once_and_staggered() -> None:
     assert (pytest.approx(50 * STAGGER), "bow-out") == _takes_over(line, station)
 
 
+@pytest.mark.parametrize(("amount", "at"), [(200, 0.24), (5, 0.045)])
+def test_a_takeover_that_is_planned_follows_our_demotion(amount: int, at: float) -> None:
+    """Demoted after the bow-out: those who are less demoted go first all the same; and back again."""
+    line, station = _waiting(advskew=40)
+    line.hear(station, plain(config(), 255, 255), THEM)
+    line.run(0.03)
+    line.give(station, ev.Demote("test", 200))
+    line.give(station, ev.Demote("test", amount))
+    assert (pytest.approx(at - 0.03), "bow-out") == _takes_over(line, station)
+
+
+def test_a_takeover_that_is_planned_follows_a_new_skew() -> None:
+    """As at a demotion."""
+    line, station = _waiting(advskew=40)
+    line.hear(station, plain(config(), 255, 255), THEM)
+    line.give(station, ev.Reconfigure(config(advskew=70)))
+    assert (pytest.approx(0.07), "bow-out") == _takes_over(line, station)
+
+
 def test_a_repeated_bow_out_does_not_delay_the_takeover() -> None:
     """The stagger runs from the first one."""
     line, station = _waiting(advskew=150)

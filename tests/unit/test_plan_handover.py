@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from carp_operator.plan.handover import ANNOTATION, PATIENCE, request
+from carp_operator.plan.handover import ANNOTATION, PATIENCE, STAND_BACK, request
 from carp_operator.plan.model import KeyState
 from planfix import World, cluster
 
@@ -42,19 +42,64 @@ def _result(world: World) -> str:
     return found
 
 
-@pytest.mark.parametrize(("node", "away", "demoted"), [("1", False, [0, 2]), ("0", True, [0])])
-def test_the_others_are_demoted_until_the_master_has_moved(node: str, away: bool, demoted: list[int]) -> None:
-    """Ranks and members stay as they are; afterwards nothing is left but the result."""
-    world, members = _asked(node, away=away)
-    made = world.plan()
-    assert made.wake_at == world.now + PATIENCE
-    world.step()
+def _finished(world: World, members: list[str]) -> None:
+    """Check that, once the second is master, nothing is left but the result; ranks and members stay."""
     assert members == world.members("a")
-    assert [members[i] for i in demoted] == _demoted(world)
     _master(world, members[1])
     world.settle()
     assert [] == _demoted(world)
+    assert members == world.members("a")
     assert f"done: {members[1]} is master" == _result(world)
+
+
+def test_away_from_a_node_the_master_alone_is_demoted() -> None:
+    """At once: whoever is best placed takes over."""
+    world, members = _asked("0", away=True)
+    assert world.plan().wake_at == world.now + PATIENCE
+    world.step()
+    assert [members[0]] == _demoted(world)
+    _finished(world, members)
+
+
+def test_to_a_node_the_master_is_demoted_when_the_other_backups_stand_back() -> None:
+    """One that heard the bow-out before its own demotion would be master in between."""
+    world, members = _asked("1")
+    world.down.add(members[2])
+    assert world.plan().wake_at == world.now + STAND_BACK
+    world.step()
+    world.step()
+    assert [members[2]] == _demoted(world)
+    world.down.clear()
+    world.step()  # it confirms
+    world.step()
+    assert [members[0], members[2]] == _demoted(world)
+    _finished(world, members)
+
+
+def test_a_backup_that_does_not_confirm_is_waited_for_a_little() -> None:
+    """It may be dead."""
+    world, members = _asked("1")
+    world.down.add(members[2])
+    world.step()
+    world.now += STAND_BACK
+    world.down.clear()
+    assert world.plan().wake_at == world.now - STAND_BACK + PATIENCE
+    world.step()
+    assert [members[0], members[2]] == _demoted(world)
+    _finished(world, members)
+
+
+def test_a_master_that_bows_out_goes_on_when_a_backup_gets_other_settings_meanwhile() -> None:
+    """That backup has not confirmed those: nothing to stop for."""
+    world, members = _asked("1")
+    world.step()
+    world.step()
+    world.down.add(members[2])
+    world.carp(members[2], generation=world.carpnodes[members[2]].generation + 1)
+    world.step()
+    assert [members[0], members[2]] == _demoted(world)
+    world.down.clear()
+    _finished(world, members)
 
 
 def test_a_request_that_moves_nothing_is_given_up() -> None:
@@ -108,6 +153,7 @@ def test_a_request_is_carried_out_once() -> None:
     world.now += 5
     text = request(members[1], away=False, now=world.now)
     world.vips["a"] = replace(world.vips["a"], annotations={ANNOTATION: text})
+    world.step()
     world.step()
     assert [members[0], members[2]] == _demoted(world)
 

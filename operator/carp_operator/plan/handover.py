@@ -18,6 +18,8 @@ ANNOTATION: Final = "carp.vip/handover"
 """``NODE@TIME``: to that node; ``!NODE@TIME``: away from it. TIME (RFC 3339) makes it another request."""
 PATIENCE: Final = 60.0
 """s until a request that moves nothing is given up."""
+STAND_BACK: Final = 3.0
+"""s until a request no longer waits for other backups that do not confirm that they stand back."""
 DEMOTION: Final = {"reason": "Handover", "amount": 200}
 
 
@@ -65,6 +67,19 @@ def judge(
     elif now >= (due := epoch(moment) + PATIENCE):
         result = f"failed: {master or 'nobody'} is still master after {PATIENCE:.0f} s"
     else:
-        demote = ({node} if away else set(members) - {node}) if able & ready else set()
-        return Handover(frozenset(demote), before, due)
+        demote, wake_at = frozenset({node}) if away else frozenset(members) - {node}, due
+        if not able & ready:
+            demote = frozenset()
+        elif not away and now < epoch(moment) + STAND_BACK and not _may_bow_out(views, demote, master):
+            demote, wake_at = demote - {master}, epoch(moment) + STAND_BACK
+        return Handover(demote, before, wake_at)
     return Handover(status={"request": text, "result": result})
+
+
+def _may_bow_out(views: Sequence[View], others: Collection[str], master: str) -> bool:
+    """Return whether every other backup has confirmed that it stands back, or the master was told already.
+
+    One that hears the master bow out first, and of its own demotion later, takes over in the successor's way.
+    """
+    told = {v.node: v.confirmed for v in views if v.told and DEMOTION in v.told.get("demotions", ())}
+    return told.keys() >= set(others) or all(told.get(name) for name in others if name != master)
