@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from carp import health_probes as probes
 from carp.core.health import Exec, Gateway, Http, Tcp
 from carp.core.health_monitor import Monitor
+from carp.threads import in_thread
 
 if TYPE_CHECKING:
     import ssl
@@ -148,7 +149,7 @@ class Checks:
     async def context(self, *, insecure: bool) -> ssl.SSLContext:
         """Return the TLS settings, made once for all checks: each copy of the certificates takes a MiB."""
         if insecure not in self._contexts:
-            making = asyncio.to_thread(probes.tls_context, insecure=insecure)
+            making = in_thread(lambda: probes.tls_context(insecure=insecure))
             self._contexts[insecure] = asyncio.ensure_future(making)
         return await asyncio.shield(self._contexts[insecure])
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-import threading
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import ConfigErrors
 from carp.daemon.configfile import load
 from carp.daemon.status import stamp
+from carp.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("carp.daemon")
 SLOW: Final = 3.0
 """s from which a reading that is under way is a problem to show."""
-_T = TypeVar("_T")
 
 
 class Rereading:
@@ -78,7 +76,7 @@ class Rereading:
         self._since = began = loop.time()
         slow = loop.call_later(SLOW, self._on_change)
         try:
-            return await _in_thread(lambda: load(self._path, named=True))
+            return await in_thread(lambda: load(self._path, named=True))
         finally:
             self._since = None
             slow.cancel()
@@ -96,19 +94,3 @@ class Rereading:
         if self._since is not None and now - self._since >= SLOW:
             found.append(f"{self._path}: being read since {stamp(self._since, now)}")
         return found
-
-
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Return what ``work`` returns."""
-    result: concurrent.futures.Future[_T] = concurrent.futures.Future()
-    result.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as error:  # noqa: BLE001 (whatever it is, it belongs to who waits)
-            result.set_exception(error)
-
-    # A daemon thread: one that hangs on a disk must not keep the process from ending.
-    threading.Thread(target=run, name="read", daemon=True).start()
-    return await asyncio.wrap_future(result)

@@ -176,7 +176,7 @@ class Server:
 async def serve(address: str, render: Callable[[], Iterable[str]]) -> Server:
     """Listen on an address, see `parse_address`. Raises ConfigError, and OSError where it cannot be used."""
     endpoint = parse_address(address)
-    listener = _unix_socket(endpoint.path) if endpoint.path else _tcp_socket(endpoint)
+    listener = _unix_socket(endpoint.path) if endpoint.path else tcp_socket(endpoint)
     listener.setblocking(False)
     if not endpoint.path:
         endpoint = Endpoint(*listener.getsockname()[:2])
@@ -191,7 +191,7 @@ def _head(answer: Answer) -> bytes:
     ).encode()
 
 
-def _tcp_socket(endpoint: Endpoint) -> socket.socket:
+def tcp_socket(endpoint: Endpoint) -> socket.socket:
     """Bind; the IPv6 wildcard takes IPv4 too, as admins know it from other exporters."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     both = endpoint.host == "::" and socket.has_dualstack_ipv6()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from carp.daemon.store import Keeper, Settings, Store
 from carp.daemon.told import read_set
 from carp.daemon.watchfile import Watch
 from carp.run import Process, RunOptions, require_capabilities
+from carp.scribe import FINISH
+from carp.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -159,6 +162,9 @@ class Service(Process):
             self._watch.stop()
         if self._scrape is not None:
             await self._scrape.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH), self._applying:
+                pass  # what was taken is on disk, unless that hangs
         await self.care.close()
         await self._control.close()
         self._store.close()
@@ -280,7 +286,7 @@ class Service(Process):
     async def _forget(self, told: Settings) -> None:
         """Leave nothing on disk, as soon as nothing is held: the node is to take part no more."""
         if await self.changes.quiet(RELEASE):
-            await asyncio.to_thread(self.engine.scribe.flush)  # or a late write would leave its file
+            await in_thread(self.engine.scribe.flush)  # or a late write would leave its file
             await self._keeper.forget(told)
         else:
             self._keeper.put_off(told, "forget: addresses are still being handed over")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from carp.daemon.status import stamp
 from carp.state import BusyError
+from carp.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -199,7 +200,7 @@ class Keeper:
 
     async def load(self) -> bool:
         """Take over what is stored; whether there was something."""
-        stored = await asyncio.to_thread(self._store.load)
+        stored = await in_thread(self._store.load)
         if stored is not None:
             self.settings = stored
         if self.problem:
@@ -218,14 +219,14 @@ class Keeper:
         if wanted == self.settings and self.persisted:
             return
         self.settings = wanted
-        await self._written(asyncio.to_thread(self._store.save, wanted))
+        await self._written(in_thread(lambda: self._store.save(wanted)))
         if not self.persisted:
             log.error("settings not stored: %s; going on in memory", self.problem)
 
     async def forget(self, told: Settings) -> None:
         """Leave nothing on disk; ``told`` is in force."""
         self.settings = told
-        await self._written(asyncio.to_thread(self._store.forget))
+        await self._written(in_thread(self._store.forget))
 
     def put_off(self, told: Settings, problem: str) -> None:
         """Take note of settings in force that cannot be stored now."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from beside import Measured, beside, labs
-from carp.commands.client import RefusedError
+from carp.commands.client import NoAnswerError, RefusedError
 from carpd import call, children, client, fileless, shown
 from nodefix import VIP, Lab, first, found, holds, idle, in_time, vhost, wait_until
 
@@ -143,6 +143,25 @@ def test_a_password_file_that_hangs(lab: Lab) -> Measured:
     assert f"{lab.folder}/n1.yaml: being read since 20" in problem
     assert call(lab, "n1", "maintenance", on=True)["persisted"]
     assert 240 == shown(lab, "n1")["demotion"]
+    began = time.monotonic()
+    assert 0 == one.term(timeout=8)
+    return {"exit_s": time.monotonic() - began}
+
+
+@beside
+def test_a_state_folder_that_hangs(lab: Lab) -> Measured:
+    """What was told is in force and not confirmed, which is said; the end does not wait for the disk."""
+    one = fileless(lab, "n1").start()
+    told = {"uid": "u-1", "cluster": "c-1"}
+    call(lab, "n1", "apply", generation=1, vhosts=[first()], **told)
+    one.master()
+    os.mkfifo(lab.folder / "n1.state" / "_settings.new", 0o600)
+    with pytest.raises(NoAnswerError):
+        call(lab, "n1", "apply", generation=2, vhosts=[first(advskew=7)], **told)
+    assert 7 == shown(lab, "n1")["advskew"]
+    about = call(lab, "n1", "hello")
+    assert not about["persisted"]
+    assert about["problems"][0].startswith("settings: being written since 20")
     began = time.monotonic()
     assert 0 == one.term(timeout=8)
     return {"exit_s": time.monotonic() - began}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carp_operator.agent import agent as module
-from carp_operator.agent.agent import Agent, Options, in_thread
+from carp_operator.agent.agent import Agent, Options
 from fakeapi import Asked, FakeApi, Reply, listing, thing
 from fakecarpd import FakeCarpd, answer, vhost
 
@@ -208,20 +208,3 @@ def test_status_of_somebody_else_during_a_write(tmp_path: Path, monkeypatch: pyt
 
     tell(tmp_path / "s", world, story)
     assert 2 == len(world.written)
-
-
-def test_in_thread() -> None:
-    """Blocking work has its result or its error; what nobody waits for any more disturbs nobody."""
-
-    async def run() -> None:
-        assert 3 == await in_thread(lambda: 3)
-        with pytest.raises(ZeroDivisionError):
-            await in_thread(lambda: 1 // 0)
-        task = asyncio.ensure_future(in_thread(lambda: 4))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.sleep(0.02)
-
-    asyncio.run(run())

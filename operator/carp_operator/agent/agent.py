@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from carp.threads import in_thread
 from carp_operator.agent.carpd import Carpd
 from carp_operator.agent.following import Following
 from carp_operator.agent.metrics import Tally
@@ -37,7 +37,6 @@ CHATTER: Final = 30.0
 """s between writes that tell of foreign speakers only: anybody on the segment can make them up."""
 LAST_WRITE: Final = 2.0
 """s that the last write may take."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +50,6 @@ class Options:
     metrics: str = ""
     stay: float = 13.0
     """s that it stays after SIGTERM while carpd hands over."""
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread that no exit waits for: a request may hang for a minute."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        try:
-            result, error = work(), None
-        except BaseException as raised:  # noqa: BLE001 (raised again where it is awaited)
-            result, error = None, raised
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish, result, error)
-
-    threading.Thread(target=run, name="request", daemon=True).start()
-    return await future
 
 
 class _Mark(NamedTuple):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from typing import TYPE_CHECKING, Final
 
 from carp.core.errors import ConfigError
 from carp.daemon.registry import CONTENT_TYPE
-from carp.daemon.scrape import parse_address
+from carp.daemon.scrape import parse_address, tcp_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from carp.daemon.scrape import Endpoint
 
 MAX_REQUEST: Final = 4096
 PATIENCE: Final = 5.0
@@ -38,7 +35,7 @@ class Pages:
         endpoint = parse_address(address)
         if endpoint.path:
             raise ConfigError("metrics", address, "is no ADDRESS:PORT or [IPV6]:PORT, which probes need")
-        self._server = await asyncio.start_server(self._serve, sock=_bound(endpoint), limit=MAX_REQUEST)
+        self._server = await asyncio.start_server(self._serve, sock=tcp_socket(endpoint), limit=MAX_REQUEST)
 
     @property
     def port(self) -> int:
@@ -77,16 +74,6 @@ class Pages:
                 line = "503 Service Unavailable" if problem else "200 OK"
                 return _response(line, f"{problem or 'ok'}\n", head=words[0] == "HEAD")
         return _response("404 Not Found", "only /metrics, /healthz and /readyz\n")
-
-
-def _bound(endpoint: Endpoint) -> socket.socket:
-    """Bind as carpd does: the IPv6 wildcard takes IPv4 too, by which the kubelet asks.
-
-    asyncio's own binding by name would take IPv6 only.
-    """
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    both = endpoint.host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((endpoint.host, endpoint.port), family=family, dualstack_ipv6=both)
 
 
 def _response(line: str, text: str, kind: str = _TEXT, *, head: bool = False) -> bytes:
