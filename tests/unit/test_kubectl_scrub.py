@@ -124,6 +124,18 @@ def test_keys_of_a_config_map() -> None:
             {"httpHeaders": [{"name": "Authorization", "value": "Basic abc"}]},
             {"httpHeaders": [{"name": "Authorization", "value": GONE}]},
         ),
+        (
+            {"httpHeaders": [{"name": "X-Auth", "value": "abc"}]},
+            {"httpHeaders": [{"name": "X-Auth", "value": GONE}]},
+        ),
+        (
+            {"env": [{"name": "HTTP_PROXY", "value": "http://u:p@10.1.1.9:3128"}]},
+            {"env": [{"name": "HTTP_PROXY", "value": f"http://{GONE}@10.1.1.9:3128"}]},
+        ),
+        (
+            {"message": "GET https://u:p@a/x?key=abc: 500, see http://b/c"},
+            {"message": f"GET https://{GONE}@a/x?{GONE} 500, see http://b/c"},
+        ),
     ],
 )
 def test_where_secrets_stand(data: dict[str, object], expected: dict[str, object]) -> None:
@@ -149,6 +161,10 @@ def test_where_secrets_stand(data: dict[str, object], expected: dict[str, object
             {"command": ["sh", GONE], "args": [GONE]},
         ),
         ({"args": ["--password=abc"]}, {"args": [GONE]}),
+        (
+            {"command": ["carp-agent", "--api-server=https://u:p@10.1.1.9"]},
+            {"command": ["carp-agent", f"--api-server=https://{GONE}@10.1.1.9"]},
+        ),
         ({"image": "x"}, {"image": "x"}),
     ],
 )

@@ -107,6 +107,16 @@ def test_a_node_without_a_ready_pod(known: bool, elapsed: int, ready: bool, sile
     assert (began + 60 if known and ready and not silent else None) == wake
 
 
+@pytest.mark.parametrize(("dead_ratio", "patience"), [(3, 60), (12, 150)])
+def test_a_pod_is_ready_when_its_vhosts_have_listened(dead_ratio: int, patience: int) -> None:
+    """One of a long dead time takes as long at each start: that is no trouble."""
+    world = cluster(1)
+    vhosts = ({"name": "a"}, {"name": "b", "advbase": 10, "deadRatio": dead_ratio})
+    world.carp("n1", vhosts=vhosts)
+    world.agents = {"n1": world.now}
+    assert world.now + patience == gather(world.snapshot(), None)[1]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("eth1", ["eth1"]), ("eth1, bond*", ["eth1", "bond0"]), ("*", ["eth0", "eth1", "bond0"]), ("x", [])],

@@ -102,6 +102,41 @@ def test_a_master_that_bows_out_goes_on_when_a_backup_gets_other_settings_meanwh
     _finished(world, members)
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_other_settings_of_the_successor_call_nothing_off(away: bool) -> None:
+    """It takes part all the same, whatever it has not confirmed yet."""
+    world, members = _asked("0" if away else "1", away=away)
+    world.step()
+    world.step()
+    demoted = _demoted(world)
+    assert members[0] in demoted
+    for name in members[1:]:
+        world.down.add(name)
+        world.carp(name, generation=world.carpnodes[name].generation + 1)
+    world.step()
+    assert demoted == _demoted(world)
+    world.down.clear()
+    _finished(world, members)
+
+
+def test_the_next_request_waits_for_who_was_demoted_for_the_last() -> None:
+    """Who takes over must know first that it no longer stands back."""
+    world, members = _asked("1")
+    world.step()
+    world.step()
+    _master(world, members[1])
+    text = request(members[2], away=False, now=world.now + 5)
+    world.vips["a"] = replace(world.vips["a"], annotations={ANNOTATION: text})
+    world.down.add(members[2])
+    world.step()
+    assert members[1] not in _demoted(world)
+    world.down.clear()
+    world.step()
+    world.step()
+    world.step()
+    assert members[:2] == _demoted(world)
+
+
 def test_a_request_that_moves_nothing_is_given_up() -> None:
     """After a minute: the demotions go, and the status says so."""
     world, members = _asked("1")

@@ -85,6 +85,13 @@ def test_groups_do_not_add_up_for_ever() -> None:
     assert {"n1": (OLD, (G_NEW,))} == ways
 
 
+def test_a_member_that_sends_to_each_alone_listens_to_no_more_than_it_may() -> None:
+    """Both groups of the target are among what it has to listen to."""
+    many = tuple(f"224.0.1.{number}" for number in range(MAX_LISTEN - 1))
+    ways = advance(NEW, [Told("n1", ALONE, many, settled=False)]).ways
+    assert {"n1": (ALONE, (G_NEW, V6))} == ways
+
+
 @pytest.mark.parametrize(
     ("transport", "way", "listen"),
     [
@@ -137,6 +144,16 @@ def test_a_silent_node_that_is_deleted_is_waited_for_no_more() -> None:
     del world.nodes["n3"], world.carpnodes["n3"]
     world.settle()
     assert [(G_NEW, [])] * 2 == [_sends(world, n) for n in ("n1", "n2")]
+
+
+def test_to_unicast_not_while_somebody_is_nobodys_peer() -> None:
+    """It was told to go and cannot be told: only by the group does it hear that there is a master."""
+    made = advance(ALONE, [Told("n1", OLD), Told("n2", OLD)], ["n3"])
+    assert {"n1": (OLD, ()), "n2": (OLD, ())} == made.ways
+    assert ("n3",) == made.waiting
+    assert {"n1": (ALONE, (G_OLD, V6)), "n2": (ALONE, (G_OLD, V6))} == advance(
+        ALONE, [Told("n1", OLD), Told("n2", OLD)]
+    ).ways
 
 
 def test_to_unicast_at_once_and_back_in_steps() -> None:

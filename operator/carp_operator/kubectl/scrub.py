@@ -34,6 +34,8 @@ _LIKELY: Final = re.compile(
 """Names of variables, options and fields whose values are nobody's business."""
 _REFERENCE: Final = re.compile(r"(ref|name|file|path)$", re.IGNORECASE)
 """Ends of the names of fields that say where a secret stands."""
+_USER: Final = re.compile(r"//[^/?#\s]*@")
+_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S+")
 _COPIES: Final = (_APPLIED, "objectset.rio.cattle.io/applied", "kapp.k14s.io/original")
 """Annotations in which tools keep the whole object again."""
 _KEYS_ONLY: Final = ("Secret", "ConfigMap")
@@ -127,17 +129,19 @@ def cleaned(item: Object) -> Object:
 def _hide(data: Any) -> None:
     """Replace, anywhere in an object, what is likely to be secret.
 
-    That is the value of what has a telling name, the query of a URL, and the arguments of a command.
+    That is the value of what has a telling name, user and query of a URL, the values of headers, and the
+    arguments of a command.
     """
     if isinstance(data, list):
-        for each in data:
+        for place, each in enumerate(data):
+            data[place] = _urls(each)
             _hide(each)
     elif isinstance(data, dict):
         name = data.get("name")
         if isinstance(name, str) and _LIKELY.search(name) and isinstance(data.get("value"), str):
             data["value"] = GONE
         for key in data:
-            data[key] = _shown(key, data[key])
+            data[key] = _urls(_shown(key, data[key]))
             _hide(data[key])
 
 
@@ -147,6 +151,10 @@ def _shown(key: str, value: Any) -> Any:
         return _masked(value)
     if key in ("url", "path") and isinstance(value, str):
         return _address(value)
+    if key == "httpHeaders" and isinstance(value, list):
+        return [
+            {**each, "value": GONE} if isinstance(each, dict) and "value" in each else each for each in value
+        ]
     if key == "exec" and isinstance(value, dict):
         return _cut(value, "command", 1)
     if key in _CONTAINERS and isinstance(value, list):
@@ -163,8 +171,15 @@ def _masked(value: Any) -> Any:
 
 def _address(url: str) -> str:
     """Return a URL without user and query, where passwords and tokens stand."""
-    rest, query, _ = re.sub(r"//[^/?#]*@", f"//{GONE}@", url).partition("?")
+    rest, query, _ = _USER.sub(f"//{GONE}@", url).partition("?")
     return f"{rest}?{GONE}" if query else rest
+
+
+def _urls(value: Any) -> Any:
+    """Return a text with every URL in it as in `_address`; what is no text as it is."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    return _QUERY.sub(rf"\1?{GONE}", _USER.sub(f"//{GONE}@", value))
 
 
 def _container(data: Any) -> Any:

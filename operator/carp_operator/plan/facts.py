@@ -29,6 +29,8 @@ MAINTENANCE: Final = "carp.vip/maintenance"
 """Annotation of a CarpNode: `true` demotes everything on the node."""
 PATIENCE: Final = 60.0
 """s without a Ready pod until that is trouble: an upgrade takes less."""
+START: Final = 30.0
+"""s that a pod may take to start; it is Ready when each vhost has listened for a dead time besides."""
 EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 """Label of a Node that is no candidate unless a nodeSelector is given."""
 
@@ -173,7 +175,7 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
                 wake = due if wake is None else min(wake, due)
         silent, since = False, 0.0 if snapshot.agents is None else snapshot.agents.get(name, 0.0)
         if since and node.ready:
-            silent = snapshot.now >= (due := since + PATIENCE)
+            silent = snapshot.now >= (due := since + max(PATIENCE, START + _longest(carp)))
             if not silent:
                 wake = due if wake is None else min(wake, due)
         known, source = cache.get(name), (node, carp, snapshot.interfaces)
@@ -190,6 +192,12 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
         del sources[name]
     same = len(fresh) == len(cache) and all(facts is cache.get(name) for name, facts in fresh.items())
     return (before if same and before is not None else _joined(fresh, before, sources)), wake
+
+
+def _longest(carp: CarpNode | None) -> float:
+    """Return the longest dead time (s) of what a node was told, but for parts of a second."""
+    told = () if carp is None else carp.vhosts
+    return max((float(v.get("advbase", 1) * v.get("deadRatio", 3)) for v in told), default=0.0)
 
 
 def _same(one: Source | None, other: Source) -> bool:

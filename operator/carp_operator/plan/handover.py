@@ -68,18 +68,21 @@ def judge(
         result = f"failed: {master or 'nobody'} is still master after {PATIENCE:.0f} s"
     else:
         demote, wake_at = frozenset({node}) if away else frozenset(members) - {node}, due
-        if not able & ready:
+        told = {v.node: v.confirmed for v in views if v.told and DEMOTION in v.told.get("demotions", ())}
+        # Other settings of who takes over call nothing off that has begun.
+        begun = bool(told) and told.keys() <= demote
+        if not begun and not (able & ready) - told.keys():
             demote = frozenset()
-        elif not away and now < epoch(moment) + STAND_BACK and not _may_bow_out(views, demote, master):
+        elif not away and now < epoch(moment) + STAND_BACK and not _may_bow_out(told, demote, master):
             demote, wake_at = demote - {master}, epoch(moment) + STAND_BACK
         return Handover(demote, before, wake_at)
     return Handover(status={"request": text, "result": result})
 
 
-def _may_bow_out(views: Sequence[View], others: Collection[str], master: str) -> bool:
+def _may_bow_out(told: Mapping[str, bool], others: Collection[str], master: str) -> bool:
     """Return whether every other backup has confirmed that it stands back, or the master was told already.
 
-    One that hears the master bow out first, and of its own demotion later, takes over in the successor's way.
+    ``told``: who was told to, and whether it has confirmed that. One that hears the master bow out first, and
+    of its own demotion later, takes over in the successor's way.
     """
-    told = {v.node: v.confirmed for v in views if v.told and DEMOTION in v.told.get("demotions", ())}
     return told.keys() >= set(others) or all(told.get(name) for name in others if name != master)

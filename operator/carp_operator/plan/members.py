@@ -146,10 +146,10 @@ class Placement:
         Where a CarpNode was lost or edited the status tells, and what the node itself says that it runs.
         """
         ranks = {v.node: v.told.get("advskew", 0) for v in views if v.told is not None}
-        known = {n.get("name", ""): n.get("advskew", 0) for n in vip.status.get("nodes", ())}
+        known = {n.get("name", ""): place for place, n in enumerate(vip.status.get("nodes", ()))}
         running = {v.node: v.state.advskew for v in views if v.state is not None and v.node in self._blank}
         ranks = running | known | ranks
-        return sorted(ranks, key=lambda n: (known.get(n, 256), ranks[n], n))
+        return sorted(ranks, key=lambda n: (known.get(n, len(known)), ranks[n], n))
 
     def _stays(self, vip: VirtualIP, name: str, candidates: Candidates, views: Sequence[View]) -> bool:
         """Whether a member is one still. A lost interface is trouble of the node's, not a reason to go."""

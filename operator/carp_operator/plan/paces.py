@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pace(NamedTuple):
-    """How fast a member is, its rank left out; ``first``: the lowest advskew where that is the interval."""
+    """How fast a member is; ``first``: its advskew where that is the interval, with its rank in it."""
 
     advbase: int
     ratio: int
@@ -52,13 +52,16 @@ def keep(
     ``ghosts`` may run it in a way that nobody knows.
     """
     target = Pace(clock.advbase, clock.ratio, clock.first if clock.advbase == 0 else 0)
-    paces = _paces([(v.node, v.told) for v in told if v.told is not None])
-    moved = {n for n, pace in paces.items() if _same(pace, target, len(paces))}
+    paces = {v.node: _pace(v.told) for v in told if v.told is not None}
+    moved = {n for n, pace in paces.items() if _same(pace, target, clock.step * len(paces))}
     if holder not in paces or len(moved) == len(paces):
         return Kept()
     goal, waiting = target.dead_time(), tuple(sorted({*unsettled, *ghosts}))
-    others_ready = not waiting and moved >= paces.keys() - {holder}
-    holder_ready = holder in moved and holder not in unsettled
+    # Whoever is on the way to another time still may be far enough for this one.
+    others_ready = not waiting and all(
+        node in moved or pace.dead_time() >= goal for node, pace in paces.items() if node != holder
+    )
+    holder_ready = holder not in unsettled and (holder in moved or paces[holder].dead_time() <= goal)
     kept = {
         node
         for node, pace in paces.items()
@@ -72,13 +75,11 @@ def keep(
     return Kept(frozenset(kept), waiting if kept else ())
 
 
-def _paces(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Pace]:
-    bare = {node: Pace(e.get("advbase", 1), e.get("deadRatio", 3)) for node, e in entries}
-    skews = [(node, e.get("advskew", 0)) for node, e in entries if bare[node].advbase == 0]
-    first = min((skew for _, skew in skews), default=0)
-    return bare | {node: bare[node]._replace(first=first) for node, _ in skews}
+def _pace(entry: Mapping[str, Any]) -> Pace:
+    advbase = entry.get("advbase", 1)
+    return Pace(advbase, entry.get("deadRatio", 3), 0 if advbase else entry.get("advskew", 0))
 
 
-def _same(one: Pace, other: Pace, members: int) -> bool:
-    """Whether two paces are the same; who had the lowest rank may have gone."""
-    return one[:2] == other[:2] and abs(one.first - other.first) <= members
+def _same(one: Pace, other: Pace, ranks: int) -> bool:
+    """Whether two paces are the same but for ``ranks``; who had the lowest may have gone."""
+    return one[:2] == other[:2] and abs(one.first - other.first) <= ranks

@@ -88,10 +88,11 @@ def advance(target: Way, members: Sequence[Told], ghosts: Sequence[str] = ()) ->
     if all(way == target for way in ways):
         rest = _rest(known, target) if waiting else ()
         return Stage({m.node: (target, rest) for m in members}, waiting if rest else ())
-    if len(known - target.groups) > MAX_LISTEN:
+    if any(len(_rest(known, way)) > MAX_LISTEN for way in (*ways, target)):
         known = target.groups.union(*(way.groups for way in ways))
     heard = all(target.groups <= m.hears for m in old)
-    if not target.groups or (heard and not waiting):
+    # Whom nobody knows as a peer only a group reaches.
+    if (heard and not waiting) or not (target.groups or ghosts):
         return Stage({m.node: (target, _rest(known, target)) for m in members})
     # A newcomer sends as most do: that is heard everywhere.
     common = max(Counter(ways).items(), key=lambda item: (item[1], item[0]))[0]

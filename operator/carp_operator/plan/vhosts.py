@@ -181,9 +181,11 @@ def entries(
 def _pace(entry: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
     """Return the fields of an entry that are its pace, and what goes with that alone."""
     pace = {"advbase": entry.get("advbase", 1), "deadRatio": entry.get("deadRatio", 3)}
-    if (pace["advbase"] == 0) == (clock.advbase == 0):
+    if pace["advbase"] and clock.advbase:
         return pace
-    return pace | {key: entry[key] for key in ("advskew", "authentication") if key in entry}
+    # Below a second the advskew is the interval, and foreign adverts never count.
+    also = ("advskew", "authentication") if pace["advbase"] or clock.advbase else ("advskew",)
+    return pace | {key: entry[key] for key in also if key in entry}
 
 
 def demotions(facts: Facts, names: Collection[str]) -> dict[str, list[dict[str, Any]]]:
