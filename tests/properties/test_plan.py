@@ -104,7 +104,7 @@ class Cluster(RuleBasedStateMachine):
         selector=st.sampled_from([None, None, Selector((("zone", "x"),)), Selector((("zone", "z"),))]),
         vhid=st.sampled_from([None, None, 7]),
         transport=st.sampled_from(TRANSPORTS),
-        failover=st.sampled_from([None, None, 30.0]),
+        failover=st.sampled_from([None, None, 0.5, 10.0, 30.0]),
     )
     def apply(
         self, name: str, addresses: list[str], most: int, selector: Selector | None, vhid: int | None,
@@ -271,6 +271,11 @@ class Cluster(RuleBasedStateMachine):
         if "authentication" in vip.status:
             waiting = vip.status["authentication"]["waitingFor"]
             assert not any(self.world.carpnodes[n].listed for n in waiting)
+        elif not untold:
+            parts = [self.world.entry(n, name) or {} for n in members]
+            paces = {(e["advbase"], e["deadRatio"]) for e in parts}
+            ways = {(e.get("transport", {}).get("mode"), *sorted(_groups(e))) for e in parts}
+            assert (1, 1) == (len(paces), len(ways)), f"{name}: {paces} {ways}"
         # Nobody has ever run it where every node is told nothing.
         master = self.world.masters.get(name)
         if master in self.world.nodes:
@@ -365,7 +370,7 @@ class Cluster(RuleBasedStateMachine):
             assert 1 >= sum(entry.get("firstClaimant", False) for entry in entries)
             status = made.vip_statuses.get(name, self.world.vips[name].status)
             if status["conditions"][0]["status"] == "True":
-                ranks = [entry["advskew"] for entry in entries]
+                ranks = [(entry["advbase"], entry["advskew"]) for entry in entries]
                 assert len(ranks) == len(set(ranks)), f"{name}: {ranks}"
 
 
