@@ -154,7 +154,8 @@ class KubeNode:
 
         Pods without host networking have another network; their processes are not found here.
         """
-        return [pid for pid in sorted(self.node.namespace.pids()) if _runs(pid, program, words)]
+        found = [pid for pid in self.node.namespace.pids() if _runs(pid, program, words)]
+        return sorted(found, key=_began)
 
     def write(self, path: str, text: str) -> None:
         """Write a file that only root can read, through the node's own view of its disk."""
@@ -230,6 +231,15 @@ def memory(pid: int) -> float:
 def _child(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return int(children[0])
+
+
+def _began(pid: int) -> int:
+    """Return when a process began, in ticks since the machine did: numbers start again from the beginning."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _runs(pid: int, program: str, words: Sequence[str]) -> bool:
