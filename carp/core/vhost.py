@@ -391,10 +391,10 @@ class Vhost:
             self.lapses_at = NEVER
         removed, again = held_difference(old, config)
         release = (ev.Release(removed),) if removed else ()
+        shorter = self.has_lease and config.lifetime < old.lifetime and self.master.leaving is None
+        if shorter:
+            # Others wait a shorter time from now on: so must the kernel.
+            self.lapses_at = min(self.lapses_at, now + config.lifetime)
         if again:
             return (*release, *self.master.hold(now))
-        if not self.has_lease or config.lifetime >= old.lifetime or self.master.leaving is not None:
-            return release
-        # Others wait a shorter time from now on: so must the kernel.
-        self.lapses_at = min(self.lapses_at, now + config.lifetime)
-        return (*release, ev.Send(), ev.Hold())
+        return (*release, ev.Send(), ev.Hold()) if shorter else release

@@ -132,6 +132,7 @@ class Service(Process):
         if await self._keeper.recall():
             log.info("the stored settings could be read after all")
             await self._bring(SOCKET, (await self._read_stored()).configs)
+            self._align()
             stored = self._keeper.settings
             await self._store_set(stored, list(stored.vhosts))
 
@@ -295,8 +296,7 @@ class Service(Process):
         """Stand back from all addresses, or no more; whether that will survive a restart."""
         async with self._applying:
             await self._recall()
-            await self._keeper.keep(replace(self._keeper.settings, maintenance=on))
-            self._align()
+            await self._keeper.keep(replace(self._keeper.settings, maintenance=on), self._align)
             return self._keeper.persisted
 
     def _align(self) -> None:

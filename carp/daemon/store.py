@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -210,15 +210,24 @@ class Keeper:
     async def recall(self) -> bool:
         """Try once more what the disk refused; whether there is something to go on from now.
 
-        To be done before the first write, which puts aside what is still unread.
+        To be done before the first write, which puts aside what is still unread. What was told since is
+        newer, whether it is on disk or not.
         """
-        return self._store.unread and await self.load()
+        now = self.settings
+        if now.uid or now.vhosts or not self._store.unread or not await self.load():
+            return False
+        self.settings = replace(self.settings, maintenance=now.maintenance or self.settings.maintenance)
+        return True
 
-    async def keep(self, wanted: Settings) -> None:
-        """Store these settings, which are in force from now on, whether that works or not."""
+    async def keep(self, wanted: Settings, in_force: Callable[[], None] = lambda: None) -> None:
+        """Store these settings, which are in force from now on, whether that works or not.
+
+        ``in_force`` is called before the disk is waited for.
+        """
         if wanted == self.settings and self.persisted:
             return
         self.settings = wanted
+        in_force()
         await self._written(in_thread(lambda: self._store.save(wanted)))
         if not self.persisted:
             log.error("settings not stored: %s; going on in memory", self.problem)

@@ -724,6 +724,45 @@ def test_settings_that_the_disk_refused_once(play: Any, refusals: list[int], ord
     play(after, waiting())
 
 
+def test_what_was_told_since_is_newer_than_what_the_disk_refused(
+    play: Any, refusals: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither read nor written at first: what is in force stays, and is stored once the disk is well."""
+    new = waiting("new", vhid=3, addresses=["10.1.1.7"])
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=5)
+        refusals.extend([errno.EIO, errno.EIO])
+
+    async def after(daemon: Carpd) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "save", lambda *_: False)
+            assert not (await daemon.apply(new, generation=6))["persisted"]
+        assert await daemon.ask("maintenance", on=True)
+        assert ["new"] == await _names(daemon)
+        assert ([new], 6) == (_stored(daemon)["vhosts"], _stored(daemon)["generation"])
+
+    play(before)
+    play(after)
+
+
+def test_maintenance_does_not_wait_for_the_disk(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its answer does."""
+    save, go = Store.save, threading.Event()
+
+    async def scene(daemon: Carpd) -> None:
+        await daemon.apply(OWN)
+        monkeypatch.setattr(Store, "save", lambda disk, settings: go.wait(10) and save(disk, settings))
+        asking = asyncio.ensure_future(daemon.ask("maintenance", on=True))
+        vhost = daemon.service.engine.slots["own"].member.vhost
+        await _until(lambda: vhost.demotion == 240)
+        assert not asking.done()
+        go.set()
+        assert (await asking)["persisted"]
+
+    play(scene)
+
+
 def test_settings_that_the_disk_refuses(play: Any, refusals: list[int]) -> None:
     """What cannot be read the second time either is put aside by the first write, not overwritten."""
 

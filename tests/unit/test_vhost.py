@@ -338,6 +338,15 @@ def test_a_shorter_lifetime_holds_from_now_on() -> None:
     assert MASTER is station.state
 
 
+def test_a_shorter_lifetime_holds_from_now_on_beside_a_new_address() -> None:
+    """Also where the advert that goes with that does not leave, so that nothing is held anew."""
+    line, station = master(config(deadRatio=60))
+    line.run(4.0)
+    new = config(deadRatio=3, addresses=["10.1.1.252", "10.1.1.253"])
+    assert ["Send", "Hold", "Announce"] == _kinds(station.vhost.handle(ev.Reconfigure(new), line.now))
+    assert station.vhost.lapses_at <= line.now + 2.0
+
+
 def test_new_addresses_in_the_middle_of_a_handover() -> None:
     """No ordinary advert: the successor would yield to it. Held and announced only if nobody takes over."""
     new = ev.Reconfigure(config(addresses=["10.1.1.252", "10.1.1.253"]))
