@@ -47,6 +47,8 @@ STALL: Final = 1.2
 """Patiences of silence that are a stall."""
 LATE: Final = 0.005
 """s; a timer later than this reads the sockets before it fires."""
+LONG_TURN: Final = 0.02
+"""s; what is still due waits for the next turn: no takeover stands on what was known `runner.FRESH` ago."""
 REVIVE_AFTER: Final = 1.0
 """s until a vhost that failed by an error of ours starts again."""
 MAX_WRITES: Final = 8
@@ -248,8 +250,11 @@ class Engine:
 
     def _turn(self, now: float) -> None:
         due = [(slot, at) for slot in self.slots.values() if (at := slot.member.vhost.deadline()) <= now]
+        due.sort(key=lambda each: each[1])
         self._places.check_carriers([slot for slot, _ in due], self.slots.values(), self._closing)
         for slot, at in due:
+            if self._clock.now() - now > LONG_TURN:
+                break
             slot.member.due_at = at
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
@@ -378,7 +383,7 @@ class Engine:
         waiting = any(slot.port.segment is None for slot in self.slots.values())
         for change in self._monitor.read():
             self.links.update(change)
-            ifindex: int | None
+            ifindex: int | None = None
             match change:
                 case DelAddr(addr) if addr.proto in (PROTO_HELD, PROTO_CEDED):
                     for member in self._places.holders(addr.ifindex, addr.address):
@@ -390,8 +395,6 @@ class Engine:
                     ifindex = link.ifindex
                 case NewAddr(addr) | DelAddr(addr):
                     ifindex = addr.ifindex
-                case _:
-                    ifindex = None
             if waiting or ifindex is None or ifindex in self._places.segments:
                 self.plan_settle()
         self._after_events()

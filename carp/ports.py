@@ -66,7 +66,7 @@ class Observer(Protocol):
     """Who wants to know: logs, metrics, the status. Never decides anything."""
 
     def saw(self, vhost: Vhost, effect: Effect) -> None:
-        """Take note of a Changed, Notice or Stopped."""
+        """Take note of a Changed, Notice or Stopped, once its effects are carried out."""
 
     def send_failed(self, vhost: Vhost, problem: str) -> None:
         """Take note that an advert was not sent."""

@@ -48,31 +48,44 @@ class Runner:
         self._observer = observer
         self._meter = meter
         self._renewals: list[Member] = []
+        self._untold: list[tuple[Vhost, ev.Effect]] = []
 
     def handle(self, member: Member, event: ev.Event) -> None:
         """Give an event to a vhost and carry out what follows."""
         self.run(member, member.vhost.handle(event, self._clock.now()))
 
     def run(self, member: Member, effects: Iterable[ev.Effect]) -> None:
-        """Carry out effects in order; stop where one shows that the rest would be wrong."""
-        for effect in effects:
-            match effect:
-                case ev.Send(bow_out, until):
-                    go_on = self._send(member, bow_out=bow_out, until=until)
-                case ev.Renew():
-                    self._renewals.append(member)
-                    continue
-                case ev.Hold():
-                    go_on = self._hold(member)
-                case ev.Cede():
-                    go_on = self._cede(member)
-                case ev.Leave(expires):
-                    go_on = self._leave(member, expires)
-                case _:
-                    self._simple(member, effect)
-                    continue
-            if not go_on:
-                return
+        """Carry out effects in order; stop where one shows that the rest would be wrong.
+
+        What the observer sees comes last: a log line holds no advert up, and says what is so by then.
+        """
+        try:
+            for effect in effects:
+                if not self._carry_out(member, effect):
+                    return
+        finally:
+            self._tell()
+
+    def _carry_out(self, member: Member, effect: ev.Effect) -> bool:
+        """Carry out one effect; whether those after it are still right."""
+        match effect:
+            case ev.Send(bow_out, until):
+                return self._send(member, bow_out=bow_out, until=until)
+            case ev.Renew():
+                self._renewals.append(member)
+            case ev.Hold():
+                return self._hold(member)
+            case ev.Cede():
+                return self._cede(member)
+            case ev.Leave(expires):
+                return self._leave(member, expires)
+            case _:
+                self._simple(member, effect)
+        return True
+
+    def _tell(self) -> None:
+        while self._untold:
+            self._observer.saw(*self._untold.pop(0))
 
     def _simple(self, member: Member, effect: ev.Effect) -> None:
         match effect:
@@ -86,7 +99,7 @@ class Runner:
             case ev.Script(up):
                 member.port.script(up=up)
             case _:
-                self._observer.saw(member.vhost, effect)
+                self._untold.append((member.vhost, effect))
 
     def _lapsed(self, member: Member, now: float | None = None) -> bool:
         """Become backup when the lease is over; whether that was so."""
@@ -115,6 +128,7 @@ class Runner:
             self._meter.sent(vhost, len(packets), None if due is None else began - due)
         else:
             member.problem = problem
+            self._tell()
             self._observer.send_failed(vhost, problem)
         return True
 
@@ -144,6 +158,7 @@ class Runner:
         return True
 
     def _claim_failed(self, member: Member, problem: str) -> bool:
+        self._tell()  # of the takeover, before its reason becomes that of the failure
         self.handle(member, ev.ClaimFailed(problem))
         return False
 

@@ -18,6 +18,7 @@ def test_first_claim_among_own(lab: Lab) -> Measured:
         one = lab.daemon("n1", vhost(authentication={"mode": "Sealed"})).start()
         wait_until(lambda: sniffer.adverts("10.99.0.1"), 5, "an advert", one)
         took = sniffer.adverts("10.99.0.1")[0].at - one.started_at
+        one.master(2)
         start = one.events("state")[0]["time"], one.events("state")[1]["time"]
     listening = _seconds(start[1]) - _seconds(start[0])
     assert listening > 1.0 - 0.02

@@ -1,4 +1,4 @@
-"""What the real runner is given on a simulated machine: each call may be stopped, or the last one."""
+"""What the real runner and vhost get on a simulated machine: each call may be stopped, or the last one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from carp.core import events as ev
 from carp.core import wire
+from carp.core.vhost import Vhost
 from carp.netlink import PROTO_CEDED, PROTO_HELD
 from simulation_world import Packet, Violation
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from carp.core.auth import Address
     from carp.core.config import Vip
-    from carp.core.vhost import Vhost
+    from carp.core.seal import Seal
+    from carp.core.transitions import Cause
     from simulation_host import Host
     from simulation_process import Process
 
@@ -137,6 +139,23 @@ class Renewals:
         return set()
 
 
+class Watched(Vhost):
+    """The real vhost; its changes of state are traced and checked as it makes them."""
+
+    def __init__(self, host: Host, seal: Seal) -> None:
+        """``host`` is whose vhost it is."""
+        super().__init__(host.config, chance=host.world.rng.random, seal=seal, now=host.local())
+        self._host = host
+
+    def _change(self, cause: Cause, now: float, peer: str | None = None) -> ev.Changed:
+        change = super()._change(cause, now, peer)
+        host = self._host
+        whom = f" ({peer})" if peer else ""
+        host.world.say(host.name, f"{change.old} -> {change.new} by {cause}{whom}")
+        host.world.checks.changed(host, change)
+        return change
+
+
 class Watcher:
     """Passes on what a vhost reports."""
 
@@ -145,14 +164,9 @@ class Watcher:
         self._host = host
 
     def saw(self, vhost: Vhost, effect: ev.Effect) -> None:
-        """Trace everything, check state changes."""
-        host = self._host
-        match effect:
-            case ev.Changed(old, new, cause, peer):
-                host.world.say(host.name, f"{old} -> {new} by {cause}" + (f" ({peer})" if peer else ""))
-                host.world.checks.changed(host, effect)
-            case ev.Notice(code, text):
-                host.world.say(host.name, f"notice {code}: {text}")
+        """Trace notices; a change of state is seen before its effects, by `Watched`."""
+        if isinstance(effect, ev.Notice):
+            self._host.world.say(self._host.name, f"notice {effect.code}: {effect.text}")
 
     def send_failed(self, vhost: Vhost, problem: str) -> None:
         """Trace it."""

@@ -16,7 +16,7 @@ from carp.fence import RESUME_GRACE
 from carp.netlink import PROTO_HELD
 from carp.runner import Member, Runner
 from simulation_host import Killed, Stored
-from simulation_ports import Clock, Port, Renewals, Watcher
+from simulation_ports import Clock, Port, Renewals, Watched, Watcher
 from simulation_world import Packet, Violation
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Process:
         config, stored = host.config, host.stored
         seal = self._stored_seal(stored)
         self._proven = stored is not None and stored.proof == _proof(config)
-        vhost = Vhost(config, chance=host.world.rng.random, seal=seal, now=host.local())
-        self.member = Member(vhost, self.port)
+        self.member = Member(Watched(host, seal), self.port)
         self._packets: list[Packet] = []
         self._kernel_news: list[Address] = []
         self._answers: list[tuple[Address, bytes]] = []

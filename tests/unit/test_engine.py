@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from carp.core import events as ev
 from carp.core.vhost import Vhost
-from carp.engine import MAX_WRITES
+from carp.engine import LONG_TURN, MAX_WRITES
 from inprocess import carpd, waiting
 
 if TYPE_CHECKING:
@@ -34,6 +36,40 @@ def test_floors_are_written_a_few_at_a_time(tmp_path: Path) -> None:
                 engine._housekeeping(asyncio.get_running_loop().time())
                 left.append(sum(slot.rewrite_at == 0.0 for slot in engine.slots.values()))
             assert [MAX_WRITES + 3, 3, 0] == left
+
+    asyncio.run(scene())
+
+
+def test_a_long_turn_is_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of vhosts take over together, each by what was heard just before, the longest due first."""
+    deadlines = {f"v{i}": -float(i) for i in range(5)}
+    ticked: list[str] = []
+
+    async def scene() -> None:
+        async with carpd(tmp_path) as daemon:
+            names = enumerate(deadlines)
+            await daemon.apply(*(waiting(n, vhid=i + 1, addresses=[f"10.1.2.{i}"]) for i, n in names))
+            engine, clock = daemon.service.engine, SimpleNamespace(time=1.0)
+            clock.now = lambda: clock.time
+
+            def tick(vhost: Vhost, now: float) -> Sequence[ev.Effect]:
+                assert now == began
+                clock.time += LONG_TURN * 0.6
+                ticked.append(vhost.config.name)
+                deadlines[vhost.config.name] = math.inf
+                return ()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "_clock", clock)
+                patch.setattr(Vhost, "deadline", lambda vhost: deadlines[vhost.config.name])
+                patch.setattr(Vhost, "tick", tick)
+                turns = []
+                for _ in range(3):
+                    began = clock.now()
+                    engine._turn(began)
+                    turns.append(len(ticked))
+            assert [2, 4, 5] == turns
+            assert ["v4", "v3", "v2", "v1", "v0"] == ticked
 
     asyncio.run(scene())
 

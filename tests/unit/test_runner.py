@@ -129,11 +129,11 @@ def _master(world: World, **fields: Any) -> tuple[Runner, Member]:
 
 
 def test_a_takeover_in_order() -> None:
-    """State, advert, addresses, announcement, script."""
+    """Advert, addresses, announcement, script; and only then a log line."""
     world = World()
     runner, member = _backup(world)
     _tick(world, runner, member)
-    assert ["MASTER: dead-time", "send", "hold 2", "announce", "up"] == world.log
+    assert ["send", "hold 2", "announce", "up", "MASTER: dead-time"] == world.log
     assert pytest.approx(world.time + 2) == member.vhost.lapses_at
 
 
@@ -217,7 +217,7 @@ def test_failed_sends_end_mastership_with_the_lease() -> None:
     world.send_problem = "x"
     while member.vhost.state is MASTER:
         _tick(world, runner, member)
-    assert ["BACKUP: lease-lapsed", "release", "down"] == world.log[-3:]
+    assert ["release", "down", "BACKUP: lease-lapsed"] == world.log[-3:]
     assert 2.0 < world.time - start <= 2.5
 
 
@@ -228,7 +228,8 @@ def test_a_claim_without_an_advert_fails() -> None:
     world.send_problem = "cannot send on eth0: Network is down"
     _tick(world, runner, member)
     failed = f"send failed: {world.send_problem}"
-    assert ["send", failed, "bow-out", failed, "BACKUP: claim-failed", "release", "down"] == world.log[1:]
+    told = ["MASTER: dead-time", failed, "bow-out", failed, "release", "down", "BACKUP: claim-failed"]
+    assert ["send", *told] == world.log
     assert world.send_problem == member.vhost.reason
 
 
@@ -238,7 +239,8 @@ def test_a_claim_without_an_address_fails() -> None:
     runner, member = _backup(world)
     world.hold_problem = "address 10.1.1.252/32: Permission denied"
     _tick(world, runner, member)
-    assert ["hold 2", "release", "bow-out", "BACKUP: claim-failed", "release", "down"] == world.log[2:]
+    told = ["MASTER: dead-time", "bow-out", "release", "down", "BACKUP: claim-failed"]
+    assert ["send", "hold 2", "release", *told] == world.log
     assert world.hold_problem == member.vhost.reason
 
 
@@ -248,7 +250,7 @@ def test_without_a_fence_the_address_is_added_all_the_same() -> None:
     runner, member = _backup(world, fencing="Off")
     world.send_problem = "x"
     _tick(world, runner, member)
-    assert ["hold None", "announce", "up"] == world.log[3:]
+    assert ["MASTER: dead-time", "send failed: x", "hold None", "announce", "up"] == world.log[1:]
     assert MASTER is member.vhost.state
     assert not member.vhost.has_lease
 
@@ -300,7 +302,7 @@ def test_a_last_advert_is_not_sent_late() -> None:
     effects = member.vhost.handle(ev.Heard(plain(config(), 0, 1), address("10.1.1.2")), world.time)
     world.time += 1.0
     runner.run(member, effects)
-    assert ["BACKUP: better-master", "release", "down"] == world.log
+    assert ["release", "down", "BACKUP: better-master"] == world.log
 
 
 def test_seal_times_beyond_the_stored_floor_are_stored_first() -> None:
@@ -339,7 +341,7 @@ def test_a_pause_past_the_lease_ends_it_instead() -> None:
     runner.run(member, member.vhost.tick(world.time))
     world.time += 2.0
     runner.flush()
-    assert ["send", "BACKUP: lease-lapsed", "release", "down"] == world.log
+    assert ["send", "release", "down", "BACKUP: lease-lapsed"] == world.log
 
 
 def _takeover_and_reign(world: World, runner: Runner, member: Member) -> None:
@@ -419,7 +421,7 @@ def test_stopped_at_the_renewal_past_the_lease_it_is_taken_back(pause: float) ->
         world, member = _one_tick({position: pause})
         assert BACKUP is member.vhost.state, f"stopped at call {position}"
         assert world.expires is None
-        assert ["BACKUP: lease-lapsed", "release", "down"] == world.log[-3:]
+        assert ["release", "down", "BACKUP: lease-lapsed"] == world.log[-3:]
         taken_back += "renew 1" in world.log
     assert 3 == taken_back
 
