@@ -160,10 +160,22 @@ class Changes:
         old = slot.config
         if old == new or old.interface != new.interface:
             return ""
+        found = self._resolve(slot, new)
+        if isinstance(found, str):
+            return found if isinstance(self._resolve(slot, old), Place) else ""
+        return "" if self._moves(slot, new) else self._engine.listen(slot, new)
+
+    def _resolve(self, slot: Slot, config: VhostConfig) -> Place | str:
         if self._inventory is None:
             self._inventory = self._engine.links.inventory()
-        found, known = (resolve(config, self._inventory, slot.kept) for config in (new, old))
-        return found if isinstance(found, str) and isinstance(known, Place) else ""
+        return resolve(config, self._inventory, slot.kept)
+
+    def _moves(self, slot: Slot, new: VhostConfig) -> bool:
+        """Whether new addresses belong to another interface than the one in use."""
+        if new.interface.name or slot.port.segment is None:
+            return False
+        found = self._resolve(slot, new)
+        return isinstance(found, Place) and found.ifindex != slot.port.segment.ifindex
 
     def _rival(self, source: str, config: VhostConfig) -> str:
         """Return what of a vhost belongs to one of another source, or to one that still has to let it go."""
@@ -217,15 +229,13 @@ class Changes:
             return "replaced"
         if config == slot.config:
             return "unchanged"
-        if (config.vhid, config.interface, config.manage) == (
-            slot.config.vhid,
-            slot.config.interface,
-            slot.config.manage,
-        ):
-            self._engine.reconfigure(slot, config)
-            return "changed"
-        self._hand_over(slot, config)
-        return "replaced"
+        old = slot.config
+        same = (config.vhid, config.interface, config.manage) == (old.vhid, old.interface, old.manage)
+        if not same or self._moves(slot, config):
+            self._hand_over(slot, config)
+            return "replaced"
+        self._engine.reconfigure(slot, config)
+        return "changed"
 
     def _remove(self, name: str) -> None:
         del self._owners[name]

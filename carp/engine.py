@@ -77,7 +77,7 @@ class Engine:
         )
         self._answers = Answers(self._loop, self._enter, self._deliver)
         self._places = Places(self._netlink, self._runner, self._clock, self._opened)
-        self.links = self._places.links
+        self.links, self.listen = self._places.links, self._places.listen
         self.slots: dict[str, Slot] = {}
         self._patience = MAX_PATIENCE
         self._awake_at = self._clock.now()
@@ -109,7 +109,7 @@ class Engine:
         return slot
 
     def reconfigure(self, slot: Slot, config: VhostConfig) -> None:
-        """Give a vhost new settings in place (same vhid, same interface selector)."""
+        """Give a vhost new settings in place (same vhid and interface), once it can `listen` for them."""
         self._enter()
         old = slot.config
         proven = old.sign == config.sign
@@ -124,7 +124,7 @@ class Engine:
         if not proven or old.lifetime != config.lifetime:
             # Nothing else in the file changes, and a write can be held up by a busy disk.
             slot.remember(self._clock)
-        self._places.rejoin(slot, moved=old.transport != config.transport)
+        self._places.tidy(slot, old)
         if (old.families, old.source, old.source6) != (config.families, config.source, config.source6):
             self.plan_settle()
 

@@ -47,14 +47,17 @@ class Segment:
         self._frames: announce.FrameSocket | None = None
 
     def join(self, config: VhostConfig) -> list[Receiver]:
-        """Listen for a vhost's adverts; return the receivers that are new. Raises OSError."""
+        """Listen for a vhost's adverts; return the receivers that are new. Raises OSError.
+
+        Groups that no vhost needs any more are left where the kernel allows no more.
+        """
         fresh = []
         try:
             for version in config.families:
                 if version not in self.receivers:
                     self.receivers[version] = Receiver(version, self.name, self.ifindex)
                     fresh.append(self.receivers[version])
-                _join(self.receivers[version], config, version)
+                self._join(self.receivers[version], config, version)
         except OSError:
             for receiver in fresh:  # nobody would read them
                 receiver.close()
@@ -62,11 +65,27 @@ class Segment:
             raise
         return fresh
 
+    def _join(self, receiver: Receiver, config: VhostConfig, version: int) -> None:
+        own, *listen = _groups(config, version)
+        try:
+            receiver.join([*listen, own])
+        except OSError:
+            receiver.leave_all_but({*self._wanted(version), *listen, own}, spare=0)
+            receiver.join(listen)
+            try:
+                receiver.join([own])
+            except OSError:
+                # What comes to a member alone needs no group.
+                if config.transport.mode is not TransportMode.UNICAST:
+                    raise
+
+    def _wanted(self, version: int) -> set[Address]:
+        return {g for member in self.members.values() for g in _groups(member.vhost.config, version)}
+
     def tidy(self) -> None:
         """Close what the settings of no vhost need any more: sockets to old peers, too many old groups."""
-        configs = [member.vhost.config for member in self.members.values()]
         for version, receiver in self.receivers.items():
-            receiver.leave_all_but({group for c in configs for group in _groups(c, version)})
+            receiver.leave_all_but(self._wanted(version))
         wanted = {
             (source, destination)
             for member in self.members.values()
@@ -98,17 +117,6 @@ class Segment:
         self.receivers.clear()
         self._senders.clear()
         self._frames = self.listener = None
-
-
-def _join(receiver: Receiver, config: VhostConfig, version: int) -> None:
-    own, *listen = _groups(config, version)
-    receiver.join(listen)
-    try:
-        receiver.join([own])
-    except OSError:
-        # What comes to a member alone needs no group.
-        if config.transport.mode is not TransportMode.UNICAST:
-            raise
 
 
 def _groups(config: VhostConfig, version: int) -> list[Address]:

@@ -7,6 +7,7 @@ where they say.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ LOOK_AFTER: Final = 5.0
 REWRITE_AFTER: Final = 240.0
 """s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
 since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
+_TOO_MANY_GROUPS: Final = "more multicast groups than net.ipv4.igmp_max_memberships allows"
 RETRY_AFTER: Final = 1.0
 """s until floors that the disk refused are written again: after a crash the old ones would be sent twice."""
 
@@ -282,18 +284,19 @@ class Places:
             for receiver in segment.join(config):
                 self._opened(segment, receiver)
         except OSError as error:
-            return f"cannot listen on {segment.name}: {error.strerror or error}"
+            why = _TOO_MANY_GROUPS if error.errno == errno.ENOBUFS else error.strerror or error
+            return f"cannot listen on {segment.name}: {why}"
         return None
 
-    def rejoin(self, slot: Slot, *, moved: bool) -> None:
-        """Listen for what new settings need: another family, another group; ``moved``: another transport."""
-        if slot.port.segment is not None:
-            problem = self._join(slot.port.segment, slot.config)
-            if moved:  # it looks at every vhost, and hundreds may change at once
-                slot.port.segment.tidy()
-            if problem:
-                slot.member.vhost.reason = problem
-                log.warning("%s: %s", slot.config.name, problem)
+    def listen(self, slot: Slot, config: VhostConfig) -> str:
+        """Listen already for what new settings need: another family, another group; return why that fails."""
+        return "" if slot.port.segment is None else self._join(slot.port.segment, config) or ""
+
+    def tidy(self, slot: Slot, old: VhostConfig) -> None:
+        """Give back what a vhost needed with its old settings."""
+        # It looks at every vhost, and hundreds may change at once.
+        if slot.port.segment is not None and slot.config.transport != old.transport:
+            slot.port.segment.tidy()
 
     def _start(self, slot: Slot, place: Place, inventory: Inventory, read_at: float) -> None:
         """Resume a proven lease, else clean up what an earlier run left and begin as backup."""

@@ -47,6 +47,8 @@ SOCKET: Final = "socket"
 MAINTENANCE_DEMOTION: Final = 240
 RELEASE: Final = 8.0
 """s that a handover may take before everything is deleted; whoever asked for that waits longer."""
+RETRY_AFTER: Final = 5.0
+"""s until settings that were refused are tried again: what was in their way on the host may have gone."""
 MAX_PROBLEMS: Final = 64
 """Problems told; hundreds of vhosts on a full disk have one each."""
 
@@ -118,6 +120,7 @@ class Service(Process):
             if out:
                 await self._bring(SOCKET, told.configs)
             self._align()
+        self._retrying = asyncio.create_task(self._retry())
         await self._open()
 
     async def _read_stored(self) -> Told:
@@ -159,6 +162,7 @@ class Service(Process):
     async def end(self) -> None:
         """Close everything but the engine."""
         self._notifier.stopping()
+        self._retrying.cancel()
         if self._watch is not None:
             self._watch.stop()
         if self._scrape is not None:
@@ -225,6 +229,12 @@ class Service(Process):
             fresh = {name: self._unstored.pop(name) for name in names if name in self._unstored}
             settings = self._keeper.settings
             await self._store_set(settings, [fresh.get(item["name"], item) for item in settings.vhosts])
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_AFTER)
+            if self.changes.problems():
+                await self._free()
 
     async def _free(self) -> None:
         async with self._applying:

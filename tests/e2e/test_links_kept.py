@@ -96,6 +96,47 @@ def test_another_interface_of_the_subnet(lab: Lab) -> None:
 
 
 @beside
+def test_an_address_of_another_interface_s_subnet(lab: Lab) -> Measured:
+    """New settings can mean another interface: the vhost hands over, and goes on there."""
+    auto = {"interface": {"subnet": "auto"}}
+    one, two = lab.pair(**auto)
+    for name, own in (("n1", "10.77.0.1/24"), ("n2", "10.77.0.2/24")):
+        _cable(lab, "eth1", "far", own, node=name)
+    with lab.prober() as prober:
+        prober.wait_owner(lab.node("n1"), 5)
+        lab.configure("n1", first(**auto, addresses=["10.77.0.252"]))
+        call(lab, "n1", "reload")
+        two.master(3)
+        prober.wait_owner(lab.node("n2"), 3)
+        result = prober.stop()
+    wait_until(lambda: "eth1" == shown(lab, "n1")["interface"], 5, "it moved", one)
+    one.master(8)
+    assert "10.77.0.252/32" in run_ip(lab.node("n1"), "address", "show", "dev", "eth1")
+    assert 0 == result.summary.lost
+    return {"lost": 0}
+
+
+@beside
+def test_settings_that_the_host_is_not_ready_for(lab: Lab) -> None:
+    """What runs goes on with the old ones until the host is; nobody has to say so."""
+    one = lab.daemon("n1", first()).start().master()
+    lab.configure("n1", first(source="10.99.0.77"))
+    call(lab, "n1", "reload")
+
+    def problems() -> list[str]:
+        found: list[str] = call(lab, "n1", "status")["daemon"]["problems"]
+        return found
+
+    assert ["web: interface eth0 does not have the source address 10.99.0.77"] == problems()
+    with lab.sniffer() as sniffer:
+        wait_until(lambda: sniffer.adverts("10.99.0.1"), 3, "it goes on", one)
+        run_ip(lab.node("n1"), "address", "add", "10.99.0.77/24", "dev", "eth0")
+        wait_until(lambda: sniffer.adverts("10.99.0.77"), 8, "it changes", one)
+    assert [] == problems()
+    assert holds(lab.node("n1"))
+
+
+@beside
 def test_a_link_local_address_on_a_second_interface(lab: Lab) -> None:
     """The vhost that gets it later begins: it is another address there."""
     _cable(lab, "eth1", "far", "10.77.0.1/24")

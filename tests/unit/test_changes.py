@@ -31,6 +31,7 @@ class Engine:
         self.slots: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
         self.elsewhere: set[str] = set()
+        self.deaf = False
         self.inventory = Inventory([], [], has_proto=True)
         self.links = SimpleNamespace(
             own=set(), elsewhere=lambda ip: str(ip) in self.elsewhere, inventory=lambda: self.inventory
@@ -44,11 +45,15 @@ class Engine:
             memory=memory,
             withdrawn="",
             kept=0,
+            port=SimpleNamespace(segment=None),
             member=SimpleNamespace(vhost=vhost),
             inherit=lambda old: self.done.append(("inherit", old.config.vhid)),
         )
         self.slots[settings.name] = slot
         return slot
+
+    def listen(self, _slot: Any, settings: VhostConfig) -> str:
+        return f"cannot listen on {settings.transport.group4}" if self.deaf else ""
 
     def reconfigure(self, slot: Any, settings: VhostConfig) -> None:
         self.done.append(("reconfigure", settings))
@@ -179,9 +184,11 @@ def test_what_is_gone_comes_back_meanwhile(world: World) -> None:
 
 
 def _inventory(*addresses: str) -> Inventory:
-    host = [Addr(2, (a := ip_interface(text)).ip, a.network.prefixlen, 0, 0, FOR_EVER) for text in addresses]
-    link = Link(2, "eth0", b"\2\0\0\0\0\1", 0x41, 1500, 6, "")
-    return Inventory([link], host, has_proto=True)
+    """Return a host with eth0, number 2, and an interface more for each address more."""
+    found = [ip_interface(text) for text in addresses]
+    host = [Addr(2 + i, a.ip, a.network.prefixlen, 0, 0, FOR_EVER) for i, a in enumerate(found)]
+    links = [Link(2 + i, f"eth{i}", b"\2\0\0\0\0\1", 0x41, 1500, 6, "") for i in range(len(found))]
+    return Inventory(links, host, has_proto=True)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +211,33 @@ def test_what_runs_is_not_given_what_it_could_not_run_with(
     assert [] == world.steps()
     world.engine.inventory = Inventory([], [], has_proto=True)
     assert [("file", "a", "changed" if new.vhid == 1 else "replaced")] == world.retry()
+
+
+def test_what_it_could_not_listen_for_changes_nothing(world: World) -> None:
+    """A member that is deaf to those of the new group would become a second master."""
+    world.engine.inventory = _inventory("10.1.0.5/16")
+    new = config(name="a", vhid=1, addresses=["10.1.1.1"], transport={"group": "224.0.1.9"})
+    world.engine.deaf = True
+    assert ("a", "cannot listen on 224.0.1.9") == world.apply("file", new, B)[0]
+    assert [] == world.steps()
+    world.engine.deaf = False
+    assert [("file", "a", "changed")] == world.retry()
+
+
+def test_addresses_of_another_interface_are_another_place() -> None:
+    """Where the subnet chooses the interface, new addresses can: it hands over before it moves."""
+    world, auto = World(), {"interface": {"subnet": "auto"}}
+    world.apply("file", config(name="a", vhid=1, addresses=["10.1.1.1"], **auto))
+    world.engine.inventory = _inventory("10.1.0.5/16", "10.2.0.5/16")
+    world.engine.slots["a"].port.segment = SimpleNamespace(ifindex=2)
+    world.engine.slots["a"].kept = 2
+    world.steps()
+    near = config(name="a", vhid=1, addresses=["10.1.1.1", "10.1.1.9"], **auto)
+    assert [("a", "changed")] == world.apply("file", near)
+    assert [("reconfigure", near)] == world.steps()
+    far = config(name="a", vhid=1, addresses=["10.2.1.1"], **auto)
+    assert [("a", "replaced")] == world.apply("file", far)
+    assert [STOP_A] == world.steps()
 
 
 @pytest.mark.parametrize(

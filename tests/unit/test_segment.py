@@ -238,6 +238,21 @@ def test_a_group_after_many_others_is_heard(cable: tuple[End, End]) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("mode", ["Unicast", "Multicast"])
+def test_old_groups_make_room_for_new_ones(cable: tuple[End, End], mode: str) -> None:
+    """Several changes before the old groups are left; what a vhost needs now comes first."""
+    near, _ = cable
+    sysctl(near.namespace, "ipv4/igmp_max_memberships", "3")
+    with _segment(near) as segment:
+        for number in range(1, 6):
+            peers = {"peers": ["10.1.1.2"]} if mode == "Unicast" else {}
+            settings = config(transport={"mode": mode, "group": f"224.0.1.{number}", **peers})
+            segment.members[42] = _member(settings)
+            segment.join(settings)
+            assert address(f"224.0.1.{number}") in segment.receivers[4]._groups
+
+
+@pytest.mark.root
 def test_a_receiver_that_cannot_join_is_not_kept(
     cable: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
