@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from carp_operator.api.codec import interface_of
+from carp_operator.plan.paces import pace_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -195,9 +196,9 @@ def gather(snapshot: Snapshot, before: Facts | None) -> tuple[Facts, float | Non
 
 
 def _longest(carp: CarpNode | None) -> float:
-    """Return the longest dead time (s) of what a node was told, but for parts of a second."""
+    """Return the longest dead time (s) of what a node was told."""
     told = () if carp is None else carp.vhosts
-    return max((float(v.get("advbase", 1) * v.get("deadRatio", 3)) for v in told), default=0.0)
+    return max((pace_of(entry).dead_time() for entry in told), default=0.0)
 
 
 def _same(one: Source | None, other: Source) -> bool:

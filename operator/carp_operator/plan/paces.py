@@ -52,7 +52,7 @@ def keep(
     ``ghosts`` may run it in a way that nobody knows.
     """
     target = Pace(clock.advbase, clock.ratio, clock.first if clock.advbase == 0 else 0)
-    paces = {v.node: _pace(v.told) for v in told if v.told is not None}
+    paces = {v.node: pace_of(v.told) for v in told if v.told is not None}
     moved = {n for n, pace in paces.items() if _same(pace, target, clock.step * len(paces))}
     if holder not in paces or len(moved) == len(paces):
         return Kept()
@@ -75,7 +75,8 @@ def keep(
     return Kept(frozenset(kept), waiting if kept else ())
 
 
-def _pace(entry: Mapping[str, Any]) -> Pace:
+def pace_of(entry: Mapping[str, Any]) -> Pace:
+    """Return the pace that an entry of a CarpNode tells a node."""
     advbase = entry.get("advbase", 1)
     return Pace(advbase, entry.get("deadRatio", 3), 0 if advbase else entry.get("advskew", 0))
 

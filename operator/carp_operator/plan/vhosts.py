@@ -10,6 +10,7 @@ from carp.core.errors import ConfigErrors
 from carp.core.schema import MAX_PEERS, parse_vhost
 from carp_operator.plan.contexts import Context, Told
 from carp_operator.plan.handover import DEMOTION
+from carp_operator.plan.paces import pace_of
 from carp_operator.plan.transports import Way
 
 if TYPE_CHECKING:
@@ -180,11 +181,12 @@ def entries(
 
 def _pace(entry: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
     """Return the fields of an entry that are its pace, and what goes with that alone."""
-    pace = {"advbase": entry.get("advbase", 1), "deadRatio": entry.get("deadRatio", 3)}
-    if pace["advbase"] and clock.advbase:
+    told = pace_of(entry)
+    pace = {"advbase": told.advbase, "deadRatio": told.ratio}
+    if told.advbase and clock.advbase:
         return pace
     # Below a second the advskew is the interval, and foreign adverts never count.
-    also = ("advskew", "authentication") if pace["advbase"] or clock.advbase else ("advskew",)
+    also = ("advskew", "authentication") if told.advbase or clock.advbase else ("advskew",)
     return pace | {key: entry[key] for key in also if key in entry}
 
 
