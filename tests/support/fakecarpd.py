@@ -100,7 +100,7 @@ class FakeCarpd:
     def __init__(self, path: Path, handler: Callable[[dict[str, Any]], Answer]) -> None:
         self.path = str(path)
         self.requests: list[dict[str, Any]] = []
-        self._handler = handler
+        self.handler = handler
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(self.path)
         self._socket.listen()
@@ -130,7 +130,7 @@ class FakeCarpd:
 
     def _reply(self, connection: socket.socket, request: dict[str, Any]) -> bool:
         self.requests.append(request)
-        answered = self._handler(request)
+        answered = self.handler(request)
         if answered is None:
             return False
         if isinstance(answered, dict):

@@ -12,7 +12,7 @@ import pytest
 from carp_operator.agent import agent as module
 from carp_operator.agent.agent import Agent, Options
 from fakeapi import Asked, FakeApi, Reply, listing, thing
-from fakecarpd import FakeCarpd, answer, vhost
+from fakecarpd import FakeCarpd, answer, backup, vhost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -141,6 +141,28 @@ def test_carpd_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (status,) = world.written
     assert stored == {key: status[key] for key in stored}
     assert {"CarpdUnreachable"} == {condition["reason"] for condition in status["conditions"]}
+
+
+def test_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That carpd does not answer to a new spec is written after a moment, and hides nothing that it tells."""
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setattr("carp_operator.agent.writing.PERIOD", 0.01)
+    world = World(NODE)
+    newer = {**NODE, "metadata": NODE["metadata"] | {"generation": 8, "resourceVersion": "6"}}
+
+    async def story(agent: Agent, fake: FakeCarpd) -> None:
+        await until(lambda: world.written)
+        fake.handler = lambda request: b"" if request["op"] == "apply" else carpd(request)
+        agent._node_read(newer, False)
+        agent._told({"event": "changes", "vhosts": [backup(source="socket")], "gone": []})
+        await until(lambda: len(world.written) == 2)
+
+    tell(tmp_path / "s", world, story)
+    before, after = ((s["vhosts"][0]["state"], s["observedGeneration"]) for s in world.written)
+    assert (("MASTER", 7), ("BACKUP", 7)) == (before, after)
+    assert ["Applied", "Pending"] == [
+        next(c["reason"] for c in status["conditions"] if c["type"] == "InSync") for status in world.written
+    ]
 
 
 def test_chatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 from carp.commands.client import NoAnswerError, RefusedError
 from carp_operator.agent import carpd as module
 from carp_operator.agent.carpd import Carpd
-from fakecarpd import FakeCarpd, answer, vhost
+from fakecarpd import FakeCarpd, answer, backup, vhost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -156,6 +156,46 @@ def test_question_when_it_ends(tmp_path: Path) -> None:
             await told.carpd.ask("apply")
 
     with FakeCarpd(tmp_path / "s", handler):
+        follow(tmp_path / "s", story)
+
+
+def test_an_answer_is_older_than_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What carpd tells right after it has answered is not undone by that answer."""
+    monkeypatch.setattr(module, "PATIENCE", 0.02)
+    monkeypatch.setattr(module, "REFRESH", 1)
+
+    def handler(request: dict[str, Any]) -> Any:
+        if request["op"] != "status":
+            return plain(request)
+        lines = [
+            {"id": request["id"], "ok": True, **answer(vhost())},
+            {"event": "changes", "vhosts": [backup()], "gone": []},
+        ]
+        return b"".join(json.dumps({"v": 1, **line}).encode() + b"\n" for line in lines)
+
+    async def story(told: Told) -> None:
+        found = [await told.messages.get() for _ in range(3)][1:]
+        assert [("snapshot", "MASTER"), ("changes", "BACKUP")] == [
+            (each["event"], each["vhosts"][0]["state"]) for each in found
+        ]
+
+    with FakeCarpd(tmp_path / "s", handler):
+        follow(tmp_path / "s", story)
+
+
+def test_an_answer_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While carpd waits for its disk it does not stand still: what it tells is heard."""
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+
+    async def story(told: Told) -> None:
+        await told.messages.get()
+        with pytest.raises(NoAnswerError, match=r"within 0\.4 s"):
+            await told.carpd.ask("apply", patience=0.4)
+        assert told.losses.empty()
+        assert told.messages.empty()
+        assert {"event", "daemon"} == (await told.messages.get()).keys()
+
+    with FakeCarpd(tmp_path / "s", lambda request: b"" if request["op"] == "apply" else plain(request)):
         follow(tmp_path / "s", story)
 
 

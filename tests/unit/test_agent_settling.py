@@ -201,7 +201,10 @@ def test_older_and_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refusal is a verdict with carpd's words; what was confirmed stays, and it is tried again later."""
+    """A refusal is a verdict with carpd's words; what was confirmed stays, and it is tried again later.
+
+    That our own status is read, which says so, is no reason not to.
+    """
     monkeypatch.setattr(module, "LATER", 0.01)
 
     async def story(world: World) -> None:
@@ -209,6 +212,7 @@ def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         world.settling.read(node(8))
         assert "Refused" == await world.verdicts.get()
         assert ("busy", 7) == (world.settling.verdict.message, world.settling.verdict.generation)
+        world.settling.read(node(8))
         assert "Applied" == await world.verdicts.get()
         assert 8 == world.settling.verdict.generation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from carp.threads import in_thread
@@ -13,7 +13,7 @@ from carp_operator.agent.carpd import Carpd
 from carp_operator.agent.following import Following
 from carp_operator.agent.metrics import Tally
 from carp_operator.agent.pages import Pages
-from carp_operator.agent.report import differs, status, urgent
+from carp_operator.agent.report import REASONS, Verdict, differs, status, urgent
 from carp_operator.agent.settling import Settling
 from carp_operator.agent.troubles import Troubles
 from carp_operator.agent.view import View
@@ -82,6 +82,8 @@ class Agent:
         """What we know it from: an object that was read, or the answer to our last write."""
         self._sending = False
         self._written_at = 0.0
+        self._behind_since: float | None = None
+        """Since when carpd has not answered to the newest spec."""
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._carpd = Carpd(options.socket, on_message=self._told, on_loss=self._lost)
@@ -211,18 +213,33 @@ class Agent:
     def _compose(self) -> dict[str, Any] | None:
         """Return the status to write, None where nothing is worth it, or not yet."""
         node, view = self._settling.node, self._view
-        if node is None or self._settling.pending:
+        if node is None or self._waits_for_carpd():
             return None
         away = not (view.connected or view.stopped or self._stopping.is_set())
         if away and self._waits_until(view.lost_at + GRACE):
             return None
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        found = status(node, self._previous, view, self._settling.verdict, now)
+        found = status(node, self._previous, view, self._verdict(), now)
         if not differs(found, self._previous):
             return None
         if not urgent(found, self._previous) and self._waits_until(self._written_at + CHATTER):
             return None
         return found
+
+    def _waits_for_carpd(self) -> bool:
+        """Whether what becomes of the spec is about to be known; a disk that hangs must not hide the rest."""
+        if not self._settling.pending:
+            self._behind_since = None
+            return False
+        if self._behind_since is None:
+            self._behind_since = time.monotonic()
+        return self._waits_until(self._behind_since + GRACE)
+
+    def _verdict(self) -> Verdict:
+        found = self._settling.verdict
+        if self._behind_since is None:
+            return found
+        return replace(found, reason="Pending", message=REASONS["Pending"])
 
     def _waits_until(self, moment: float) -> bool:
         """Whether a moment is still to come; then we are poked."""

@@ -35,7 +35,7 @@ class Carpd:
         self._on_message = on_message
         self._on_loss = on_loss
         self._writer: asyncio.StreamWriter | None = None
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._waiting: dict[int, tuple[str, asyncio.Future[Message]]] = {}
         self._asked = 0
         self._pause = FIRST_PAUSE
 
@@ -63,22 +63,23 @@ class Carpd:
         finally:
             self._writer = None
             tending.cancel()
-            for future in self._waiting.values():
+            for _, future in self._waiting.values():
                 if not future.done():
                     future.set_exception(NoAnswerError(f"{self._path}: carpd has closed the connection"))
             self._waiting.clear()
             writer.transport.abort()
 
     async def _tend(self, writer: asyncio.StreamWriter) -> None:
-        """Ask for everything, then now and then whether it lives; a carpd that stands still is let go."""
+        """Ask for everything, then now and then whether it lives; a carpd that stands still is let go.
+
+        It answers one request after the other: while it owes an answer, that is the question.
+        """
         try:
             await self.ask("watch")
             for turn in range(1 << 62):
                 await asyncio.sleep(PATIENCE)
-                if turn % REFRESH == REFRESH - 1:
-                    self._on_message({"event": "snapshot", **await self.ask("status")})
-                else:
-                    self._on_message({"event": "changes", "daemon": _daemon(await self.ask("hello"))})
+                if not self._waiting:
+                    await self.ask("status" if turn % REFRESH == REFRESH - 1 else "hello")
         except (NoAnswerError, RefusedError):
             writer.transport.abort()
 
@@ -87,34 +88,46 @@ class Carpd:
             message = json.loads(line)
             if not isinstance(message, dict) or message.get("v") != VERSION:
                 return f"{self._path}: what answers there is no carpd of this version"
-            future = self._waiting.pop(message.get("id", 0), None)
-            if "event" in message:
-                self._pause = FIRST_PAUSE
-                self._on_message(message)
+            op, future = self._waiting.pop(message.get("id", 0), ("", None))
+            self._hand_on(op, message)
             if future is not None and not future.done():
                 future.set_result(message)
             elif future is None and message.get("ok") is False:
                 return str(message.get("error"))
         return f"{self._path}: carpd has closed the connection"
 
-    async def ask(self, op: str, **fields: Any) -> Message:
-        """Return the answer to one request. Raises NoAnswerError and RefusedError."""
+    def _hand_on(self, op: str, message: Message) -> None:
+        """Hand on what carpd tells, in the order in which it came: an answer is older than what follows."""
+        if "event" in message:
+            self._pause = FIRST_PAUSE
+            self._on_message(message)
+        elif op == "status" and message.get("ok"):
+            self._on_message({"event": "snapshot", **message})
+        elif op == "hello" and message.get("ok"):
+            self._on_message({"event": "changes", "daemon": _daemon(message)})
+
+    async def ask(self, op: str, *, patience: float | None = None, **fields: Any) -> Message:
+        """Return the answer to one request, for which carpd has ``patience`` s, by default `PATIENCE`.
+
+        Raises NoAnswerError and RefusedError.
+        """
         writer = self._writer
         if writer is None:
             raise NoAnswerError(f"{self._path}: carpd is not connected")
         self._asked += 1
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         number = self._asked
-        self._waiting[number] = future
+        self._waiting[number] = op, future
+        seconds = PATIENCE if patience is None else patience
         request = {"v": VERSION, "id": number, "op": op, **fields}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(seconds):
                 writer.write(json.dumps(request).encode() + b"\n")
                 with contextlib.suppress(ConnectionError):  # then reading ends, and says why
                     await writer.drain()
                 answer = await future
         except TimeoutError:
-            raise NoAnswerError(f"{self._path}: carpd has not answered within {PATIENCE:g} s") from None
+            raise NoAnswerError(f"{self._path}: carpd has not answered within {seconds:g} s") from None
         finally:
             self._waiting.pop(number, None)
         if not answer.get("ok"):

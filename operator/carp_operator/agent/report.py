@@ -30,7 +30,7 @@ REASONS: Final[dict[str, str]] = {
     "Refused": "carpd has refused the whole spec; what runs goes on.",
     "SecretMissing": "The Secret with the passwords was not read yet; what runs goes on.",
     "NoSettings": "The spec has no cluster or no vhosts yet; what runs goes on.",
-    "Pending": "The spec was not handed to carpd yet.",
+    "Pending": "carpd has not answered to this spec yet, or could not be handed it.",
 }
 """Reason of a condition of a CarpNode -> what it means and what happens."""
 MAX_TEXT: Final = 1000

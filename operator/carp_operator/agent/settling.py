@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("carp.agent")
 SOON: Final = 2.0
 """s until what got no answer is tried again."""
+STORING: Final = 60.0
+"""s that carpd may take to store settings: a disk can hang, and what is asked again queues behind it."""
 LATER: Final = 30.0
 """s until what was refused or not stored is tried again: a lock or a disk may be free by then."""
 _SUBJECT: Final = "settings"
@@ -92,9 +94,11 @@ class Settling:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            pause = await self._settle()
+            if pause is None:
+                continue
             if self._timer is not None:
                 self._timer.cancel()
-            pause = await self._settle()
             if pause:
                 self._timer = asyncio.get_running_loop().call_later(pause, self._once_more)
 
@@ -102,13 +106,16 @@ class Settling:
         self._settled = None
         self._wake.set()
 
-    async def _settle(self) -> float:
-        """Bring carpd to the spec; return in how many s to try again, 0: not by itself."""
+    async def _settle(self) -> float | None:
+        """Bring carpd to the spec; return in how many s to try again, 0: not by itself.
+
+        None: there is nothing new, as after our own status is read; a trial that is planned stays so.
+        """
         if self.node is None or not self._looked or not self._view.connected:
             return 0.0
         goal = wanted(self.node, self._keys)
         if goal == self._settled:
-            return 0.0
+            return None
         if isinstance(goal, Nothing):
             self._conclude(goal, replace(self.verdict, reason=goal.reason, message=goal.message))
             return 0.0
@@ -117,7 +124,7 @@ class Settling:
             if restored is None:
                 self._wake.set()
                 return 0.0
-            answer = await self._ask("apply", **goal.request(restored=restored))
+            answer = await self._ask("apply", patience=STORING, **goal.request(restored=restored))
         except KubeError as error:
             # Nothing is taken back because of something that may be old; unknown is not empty.
             problem = f"generation {goal.generation} is older than what carpd has; cannot read again: {error}"
