@@ -176,7 +176,7 @@ class FakeCluster:
             else:
                 notes[key] = value
         self.on_patch(kind.plural, name)
-        return self.get(kind, name)
+        return copy.deepcopy(self.objects[kind.namespace, kind.plural].get(name, {}))
 
     def watch(self, kind: Resource, query: dict[str, str]) -> FakeStream:
         path = f"{kind.path()}?{query.get('container', '')}{'.previous' if query.get('previous') else ''}"

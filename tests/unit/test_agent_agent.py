@@ -139,7 +139,9 @@ def test_carpd_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(run())
     (status,) = world.written
-    assert stored == {key: status[key] for key in stored}
+    (web,) = status["vhosts"]
+    assert ("u", 6, "MASTER") == (status["observedUID"], status["observedGeneration"], web["state"])
+    assert "does carpd run?" in web["problem"]
     assert {"CarpdUnreachable"} == {condition["reason"] for condition in status["conditions"]}
 
 

@@ -142,7 +142,7 @@ def test_confirmed() -> None:
 
 
 def test_away() -> None:
-    """Without carpd the last states stand, each with the problem; before anything was heard, all stands."""
+    """Without carpd the last states stand, each with the problem; also those of the agent before."""
     view = known(ours())
     previous = told(view)
     view.lose("closed", 1.0)
@@ -150,7 +150,8 @@ def test_away() -> None:
     assert {"InSync": "CarpdUnreachable", "Ready": "CarpdUnreachable"} == reasons(found)
     assert ("MASTER", "closed") == (found["vhosts"][0]["state"], found["vhosts"][0]["problem"])
     again = told(View(), Verdict(), previous)
-    same = ("vhosts", "interfaces", "foreign", "carpdVersion", "observedGeneration", "masters")
+    assert [v | {"problem": "carpd was not reached yet"} for v in previous["vhosts"]] == again["vhosts"]
+    same = ("interfaces", "foreign", "carpdVersion", "observedGeneration", "masters")
     assert {key: previous[key] for key in same} == {key: again[key] for key in same}
 
 

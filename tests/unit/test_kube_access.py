@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carp.core.errors import ConfigError
-from carp_operator.kube.access import from_kubeconfig, in_cluster, namespace
+from carp_operator.kube.access import Access, from_kubeconfig, in_cluster, namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,19 @@ def test_rotation(pod: Path) -> None:
     (pod / "..new").symlink_to("..2")
     (pod / "..new").replace(pod / "..data")
     assert "two" == access.token()
+
+
+def test_files_that_somebody_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files of a kubeconfig's inline data may go: what was made of them serves on."""
+    monkeypatch.setattr("ssl.create_default_context", lambda cafile: object())
+    file = tmp_path / "authority"
+    file.touch()
+    access = Access(("https://[2001:db8::1]:6443",), str, authority=str(file))
+    made = access.tls()
+    file.unlink()
+    assert made is access.tls()
+    with pytest.raises(FileNotFoundError):
+        Access(access.servers, str, authority=str(file)).tls()
 
 
 def test_several_servers(pod: Path) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carp.commands.finding import Verdict
+from carp_operator.kubectl.checks_objects import check_nodes
 from carp_operator.kubectl.doctor import examine
 from kubectlfix import (
     NOW,
@@ -171,6 +172,14 @@ def test_a_node_that_the_daemonset_leaves_out(
     about = [each for each in examine(*left_out(carp, pods=pods), NOW) if each.about == "node n2"]
     assert [(Verdict.SKIPPED, "agent")] == [(each.verdict, each.check) for each in about]
     assert "the nodeSelector of DaemonSet carp-node leaves it out: no vip=yes" == about[0].text
+
+
+def test_carpnodes_that_may_not_be_read() -> None:
+    """What is not known is no fault of the nodes."""
+    install, cluster = good_install()
+    cluster.carpnodes, cluster.unread = {}, {"carpnodes": "list carpnodes: forbidden"}
+    found = [(each.about, each.verdict) for each in check_nodes(install, cluster, NOW)]
+    assert [(f"node {name}", Verdict.SKIPPED) for name in ("n1", "n2", "n3")] == found
 
 
 def test_a_node_that_is_left_out_and_serves() -> None:

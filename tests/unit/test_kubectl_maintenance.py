@@ -7,13 +7,16 @@ import pytest
 from carp_operator.kube.errors import Unreachable
 from carp_operator.kubectl import main as plugin
 from carp_operator.kubectl import maintenance, waiting
-from kubectlfix import FakeCluster, healthy, node
+from kubectlfix import FakeCluster, condition, healthy, node
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carp_operator.kube.resources import Resource
     from kubectlfix import Object
 
 ON = {"metadata": {"annotations": {"carp.vip/maintenance": "true"}}}
+UNREACHABLE = condition("Ready", "False", reason="CarpdUnreachable", message="carpd does not answer")
 OFF = {"metadata": {"annotations": {"carp.vip/maintenance": None}}}
 
 
@@ -72,6 +75,40 @@ def test_nobody_else(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> N
         "error: n1 is still master of dns: nobody else can take over (n2 is cordoned; n3 "
     )
     assert lines[0].endswith("; it moves as soon as one can")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda carp: carp.clear(), "it has no CarpNode any more"),
+        (lambda carp: carp["metadata"].pop("annotations"), "its CarpNode was made again, without the mode"),
+        (lambda carp: carp.pop("status"), "no agent has written its status yet"),
+        (lambda carp: carp["metadata"].update(generation=2), "it has not confirmed its newest settings yet"),
+        (lambda carp: carp["status"].update(conditions=[UNREACHABLE]), "carpd does not answer"),
+    ],
+)
+def test_nobody_knows(
+    fake: FakeCluster, capsys: pytest.CaptureFixture[str], change: Callable[[Object], object], problem: str
+) -> None:
+    """A node that is to be switched off has to have said that it holds nothing; silence is no word."""
+
+    def changed(_plural: str, _name: str) -> None:
+        leave(fake, "dns", "web")
+        change(fake.of("carpnodes", "n1"))
+        if not fake.of("carpnodes", "n1"):
+            del fake.objects["", "carpnodes"]["n1"]
+
+    fake.on_patch = changed
+    assert 1 == plugin.main(["maintenance", "n1", "on", "--timeout=1ms"])
+    assert f"error: nobody knows whether n1 holds an address: {problem}" in capsys.readouterr().err
+
+
+def test_a_node_that_is_away(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it said last may not be true any more."""
+    leave(fake, "dns", "web")
+    fake.put("nodes", node("n1", ready=False))
+    assert 1 == plugin.main(["maintenance", "n1", "on", "--timeout=1ms"])
+    assert "whether n1 holds an address: its Node is not Ready" in capsys.readouterr().err
 
 
 def test_no_controller(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,21 +63,33 @@ def test_waiting() -> None:
     ] == r.waiting(found)
     found["status"] |= {"observedGeneration": 2, "handover": {"request": "n2@x"}, "authentication": {}}
     assert [] == r.waiting(found)
+    found["metadata"]["deletionTimestamp"] = SINCE
+    assert ["it is being deleted"] == r.waiting(found)
 
 
 def test_who_could_take_over() -> None:
-    """A member whose Node is away, that has not reported or is INIT cannot; a backup can."""
+    """A member whose Node or carpd is away, that has not reported or is INIT cannot; a backup can."""
+    gone = condition("Ready", "False", reason="CarpdUnreachable", message="no answer")
     cluster = r.Cluster(
         carpnodes={
             "n1": carpnode("n1", part("web")),
             "n2": carpnode("n2", part("web", "INIT", problem="no carrier")),
             "n3": carpnode("n3"),
             "n4": carpnode("n4", part("web", "INIT")),
+            "n6": carpnode("n6", part("web"), conditions=[gone]),
         },
-        nodes={name: node(name) for name in ("n1", "n2", "n3", "n4")} | {"n5": node("n5", ready=False)},
+        nodes={name: node(name) for name in ("n1", "n2", "n3", "n4", "n6")} | {"n5": node("n5", ready=False)},
     )
     found = [r.unable(cluster, vip("web"), name) for name in ("n1", "n2", "n3", "n4", "n5")]
     assert ["", "no carrier", "has not reported it", "is INIT", "its Node is not Ready"] == found
+    assert "no answer" == r.unable(cluster, vip("web"), "n6")
+
+
+def test_who_could_take_over_as_the_controller_knows() -> None:
+    """Who may not read CarpNodes learns from the VirtualIP."""
+    cluster = r.Cluster(unread={"carpnodes": "forbidden"})
+    found = [r.unable(cluster, vip("web", "n1", "n2"), name) for name in ("n2", "n3")]
+    assert ["", "has not reported it"] == found
 
 
 def test_read_leaves_out_what_is_forbidden() -> None:
@@ -87,7 +99,7 @@ def test_read_leaves_out_what_is_forbidden() -> None:
     client: Any = fake
     cluster = r.read(client)
     assert (["web"], 3, {}) == (list(cluster.vips), len(cluster.carpnodes), cluster.nodes)
-    assert "nodes is forbidden" in cluster.unread[0]
+    assert "nodes is forbidden" in cluster.unread["nodes"]
     other: Any = FakeCluster()
     assert r.Cluster() == r.read(other)
 

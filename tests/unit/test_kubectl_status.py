@@ -80,16 +80,38 @@ def test_watch_shows_changes_only(
     """Each change is shown once; what time alone changes is none."""
     one, other = {"web": vip("web", "n1")}, {"web": vip("web", "n2")}
 
-    def follow(client: Any) -> Iterator[tuple[Any, Any]]:
-        yield one, {}
+    def follow(client: Any) -> Iterator[tuple[Any, Any, Any]]:
+        yield one, {}, []
         monkeypatch.setattr("carp_operator.kubectl.reading.now", lambda: NOW + 60)
-        yield one, {}
-        yield other, {}
+        yield one, {}, ["server is away"]
+        yield other, {}, []
 
     monkeypatch.setattr(status, "follow", follow)
     assert 0 == plugin.main(["status", "--watch", "-o", "json"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ["n1", "n2"] == [line["virtualIPs"][0]["master"] for line in lines]
+
+
+def test_watch_on_a_terminal_says_that_it_is_old(
+    fake: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clearing the screen takes a warning away; it stands below the table until it is not true any more."""
+    pictures = [({"web": vip("web", "n1")}, {}, ["server is away"]), ({}, {}, [])]
+    monkeypatch.setattr(status, "follow", lambda client: iter(pictures))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert 0 == plugin.main(["status", "--watch"])
+    _, old, new = capsys.readouterr().out.split(status._CLEAR)
+    assert old.endswith("\n! not current: server is away\n")
+    assert "not current" not in new
+
+
+def test_watch_ends_with_its_reader(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status --watch | head -1` ends."""
+    moves = iter([({"web": vip("web", "n1")}, {}, []), ({"web": vip("web", "n2")}, {}, [])])
+    monkeypatch.setattr(status, "follow", lambda client: moves)
+    monkeypatch.setattr(status, "put", lambda text: False)
+    assert 0 == plugin.main(["status", "--watch"])
+    assert 1 == len(list(moves))
 
 
 def test_follow(
@@ -118,7 +140,7 @@ def test_follow(
         return made
 
     monkeypatch.setattr(status.queue, "Queue", filled)
-    vips, carpnodes = next(pictures)
-    assert (["web"], ["n1"]) == (list(vips), list(carpnodes))
+    vips, carpnodes, lost = next(pictures)
+    assert (["web"], ["n1"], ["server is away"]) == (list(vips), list(carpnodes), lost)
     assert "warning: server is away\n" == capsys.readouterr().err
     pictures.close()  # type: ignore[attr-defined]

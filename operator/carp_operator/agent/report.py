@@ -102,7 +102,7 @@ def _vhosts(node: Object, previous: Object, view: View, verdict: Verdict) -> lis
     """Return what runs by order of the socket, and what was ordered and does not run."""
     before = {vhost["name"]: vhost for vhost in previous.get("vhosts", ())}
     if not view.daemon:
-        return list(before.values())
+        return [{**vhost, "problem": view.problem[:MAX_TEXT]} for vhost in before.values()]
     found = {
         name: _vhost(vhost, before.get(name, {}), view)
         for name, vhost in view.vhosts.items()

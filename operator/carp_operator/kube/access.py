@@ -35,9 +35,17 @@ class Access:
     _context: ssl.SSLContext | None = field(default=None, repr=False)
 
     def tls(self) -> ssl.SSLContext:
-        """Return the TLS settings; new ones after a file that they come from has changed. Raises OSError."""
+        """Return the TLS settings; new ones after a file that they come from has changed. Raises OSError.
+
+        Data inside a kubeconfig stand in temporary files, and somebody may clean up: what was read goes on.
+        """
         files = [path for path in (self.authority, self.certificate, self.key) if path]
-        made_of = tuple(number for path in files for number in _mark(path))
+        try:
+            made_of = tuple(number for path in files for number in _mark(path))
+        except FileNotFoundError:
+            if self._context is None:
+                raise
+            return self._context
         if self._context is None or made_of != self._made_of:
             context = ssl.create_default_context(cafile=self.authority or None)
             if self.certificate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +52,10 @@ def client(given: argparse.Namespace) -> Client:
     from carp_operator.kube.client import Client, connect  # noqa: PLC0415
 
     path = given.kubeconfig or os.environ.get("KUBECONFIG", "")
-    home = Path.home() / ".kube" / "config"
-    if not path and home.exists():
-        path = str(home)
+    if not path:
+        with contextlib.suppress(RuntimeError, OSError):  # whoever has no home has no file there
+            home = Path.home() / ".kube" / "config"
+            path = str(home) if home.exists() else ""
     if given.kubeconfig and not Path(given.kubeconfig).exists():
         raise ConfigError("kubeconfig", given.kubeconfig, "does not exist")
     if path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from carp.commands.finding import Finding, Verdict
 from carp.commands.words import ORDINARY_DROPS
 from carp.commands.words import drops as dropped
+from carp_operator.kube.resources import CARP_NODES
 from carp_operator.kubectl import reading as r
 from carp_operator.kubectl.install import component
 
@@ -24,6 +25,9 @@ def check_nodes(install: Install, cluster: Cluster, now: float) -> Iterator[Find
     for name in sorted(cluster.nodes.keys() | cluster.carpnodes.keys()):
         about = f"node {name}"
         node, carp = cluster.nodes.get(name), cluster.carpnodes.get(name)
+        if carp is None and CARP_NODES.plural in cluster.unread:
+            yield Finding(about, "agent", Verdict.SKIPPED, "its CarpNode could not be read")
+            continue
         if carp is None:
             text = "has no CarpNode: the controller has not seen the Node"
             yield Finding(about, "agent", Verdict.FAIL, text, "see the findings about the controller")

@@ -80,7 +80,7 @@ def diagnose(client: Client, namespace: str | None, names: Sequence[str] = ()) -
 def examine(install: Install, cluster: Cluster, now: float, names: Sequence[str] = ()) -> list[Finding]:
     """Return the findings about the cluster, the controller, each node and each VirtualIP, in this order."""
     found = [*check_install(install, cluster, now), *check_nodes(install, cluster, now)]
-    found += [Finding("cluster", "rights", Verdict.SKIPPED, text) for text in cluster.unread]
+    found += [Finding("cluster", "rights", Verdict.SKIPPED, text) for text in cluster.unread.values()]
     for name, vip in cluster.vips.items():
         if not names or name in names:
             found += check_vip(vip, cluster)

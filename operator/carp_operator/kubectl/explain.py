@@ -62,7 +62,7 @@ def facts(vip: Object, cluster: Cluster, now: float) -> dict[str, Any]:
         **row(vip, cluster.carpnodes, now),
         "successors": [r.text(member, "name") for member in able],
         "unable": [{"name": r.text(member, "name"), "problem": problem} for member, problem in unable],
-        "unread": list(cluster.unread),
+        "unread": list(cluster.unread.values()),
         "text": sentences(vip, cluster, now),
     }
 
@@ -76,7 +76,7 @@ def sentences(vip: Object, cluster: Cluster, now: float) -> list[str]:
     """Return the sentences of the paragraph."""
     said = [*_who(vip, cluster, now), *_others(vip, cluster), *_next(vip, cluster), *_state(vip)]
     said += [f"{text[0].upper()}{text[1:]}." for text in r.waiting(vip)]
-    said += [f"This could not be read, so it is left out: {text}." for text in cluster.unread]
+    said += [f"This could not be read, so it is left out: {text}." for text in cluster.unread.values()]
     return said
 
 

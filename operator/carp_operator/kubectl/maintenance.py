@@ -66,6 +66,22 @@ def held(carpnode: Object | None) -> list[str]:
     return [r.text(v, "name") for v in r.maps(carpnode, "status", "vhosts") if v.get("state") == "MASTER"]
 
 
+def unsaid(cluster: Cluster, node: str) -> str:
+    """Return why nobody knows what a node holds; empty where its word counts."""
+    carpnode = cluster.carpnodes.get(node)
+    if carpnode is None:
+        return cluster.unread.get(CARP_NODES.plural, "it has no CarpNode any more")
+    if r.annotation(carpnode, MAINTENANCE) != "true":
+        return "its CarpNode was made again, without the mode: ask once more"
+    if not r.text(carpnode, "status", "lastWrite"):
+        return "no agent has written its status yet"
+    if cluster.nodes and not r.node_ready(cluster.nodes.get(node)):
+        return "its Node is not Ready, so what it said last may not be true any more"
+    stored = r.text(carpnode, "status", "observedUID"), r.whole(carpnode, "status", "observedGeneration")
+    told = r.text(carpnode, "metadata", "uid"), r.whole(carpnode, "metadata", "generation")
+    return r.away(carpnode) or ("" if stored == told else "it has not confirmed its newest settings yet")
+
+
 def stuck(cluster: Cluster, node: str) -> dict[str, str]:
     """Return the VirtualIPs that a node holds and that no other member can take, with the reason."""
     found = {}
@@ -91,10 +107,15 @@ def _leave(client: Client, node: str, limit: float) -> int:
         cluster = r.read(client)
         left = held(cluster.carpnodes.get(node))
         blocked = stuck(cluster, node)
-        return not left or (set(left) == set(blocked) and time.monotonic() - began >= min(_GRACE, limit))
+        if not left:
+            return not unsaid(cluster, node)
+        return set(left) == set(blocked) and time.monotonic() - began >= min(_GRACE, limit)
 
     waiting.until(gone, limit)
     left = held(cluster.carpnodes.get(node))
+    unknown = unsaid(cluster, node)
+    if not left and unknown:
+        return complain([f"nobody knows whether {node} holds an address: {unknown}"])
     if not left:
         put(f"{node} is master of nothing\n")
         return OK

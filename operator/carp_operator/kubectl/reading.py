@@ -28,12 +28,12 @@ PARTS: Final = ("BACKUP", "MASTER")
 
 @dataclass(slots=True)
 class Cluster:
-    """Objects by name. ``unread``: kinds that we may not read, with the reason."""
+    """Objects by name. ``unread``: kinds that we may not read, by their plural, with the reason."""
 
     vips: dict[str, Object] = field(default_factory=dict)
     carpnodes: dict[str, Object] = field(default_factory=dict)
     nodes: dict[str, Object] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def read(client: Client) -> Cluster:
@@ -48,7 +48,7 @@ def _if_allowed(client: Client, kind: Resource, found: Cluster) -> dict[str, Obj
     try:
         return by_name(client.list(kind))
     except (Forbidden, NotFound) as error:
-        found.unread.append(str(error))
+        found.unread[kind.plural] = str(error)
         return {}
 
 
@@ -153,14 +153,26 @@ def out_of_service(cluster: Cluster, name: str) -> str:
     return "is cordoned" if dig(cluster.nodes.get(name), "spec", "unschedulable") is True else ""
 
 
+def away(carpnode: Object) -> str:
+    """Return why what a node said last may not be true any more; empty where carpd answers its agent."""
+    _, reason, message = condition(carpnode, "Ready")
+    return message or reason if reason in ("CarpdUnreachable", "CarpdStopped") else ""
+
+
 def unable(cluster: Cluster, vip: Object, name: str) -> str:
     """Return why a member could not take over now; empty where it could."""
     if not node_ready(cluster.nodes.get(name)) and cluster.nodes:
         return "its Node is not Ready"
-    state = text(vhost(cluster.carpnodes.get(name), name_of(vip)), "state") or "Unknown"
+    carpnode = cluster.carpnodes.get(name, {})
+    if away(carpnode):
+        return away(carpnode)
+    part = vhost(carpnode, name_of(vip))
+    if CARP_NODES.plural in cluster.unread:  # the controller has read it for us
+        part = next((m for m in maps(vip, "status", "nodes") if m.get("name") == name), {})
+    state = text(part, "state") or "Unknown"
     if state in PARTS:
         return ""
-    problem = text(vhost(cluster.carpnodes.get(name), name_of(vip)), "problem")
+    problem = text(part, "problem")
     return problem or ("has not reported it" if state == "Unknown" else f"is {state}")
 
 
@@ -177,6 +189,8 @@ def order(vip: Object) -> list[dict[str, Any]]:
 def waiting(vip: Object) -> list[str]:
     """Return what was asked for and is not done yet."""
     found = []
+    if text(vip, "metadata", "deletionTimestamp"):
+        found.append("it is being deleted")
     if whole(vip, "metadata", "generation") > whole(vip, "status", "observedGeneration"):
         found.append("the controller has not looked at the newest spec yet")
     step = text(vip, "status", "authentication", "step")

@@ -97,13 +97,16 @@ def text(rows: Sequence[dict[str, Any]], output: str | None) -> str:
 def _watch(client: Client, names: Sequence[str], given: argparse.Namespace) -> int:
     terminal = sys.stdout.isatty() and given.output in (None, "wide")
     shown: list[dict[str, Any]] | None = None
-    for vips, carpnodes in follow(client):
-        rows = _rows(vips, carpnodes, names)
+    for vips, carpnodes, lost in follow(client):
+        rows, reads = _rows(vips, carpnodes, names), True
         if terminal:
-            put(_CLEAR + text(rows, given.output))
+            stale = "".join(f"! not current: {reason}\n" for reason in lost)
+            reads = put(_CLEAR + text(rows, given.output) + stale)
         elif shown is None or _steady(rows) != _steady(shown):
-            put(_document(rows, given.output))
+            reads = put(_document(rows, given.output))
             shown = rows
+        if not reads:
+            break
     return OK
 
 
@@ -118,8 +121,11 @@ def _steady(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**shown, "lastMove": {**(shown["lastMove"] or {}), "ago": ""}} for shown in rows]
 
 
-def follow(client: Client) -> Iterator[tuple[dict[str, Object], dict[str, Object]]]:
-    """Yield the VirtualIPs and CarpNodes now, after each change, and when a picture has grown old."""
+def follow(client: Client) -> Iterator[tuple[dict[str, Object], dict[str, Object], list[str]]]:
+    """Yield the VirtualIPs and CarpNodes now, after each change, and when a picture has grown old.
+
+    With them comes why they may not be what there is now; nothing where they are.
+    """
     from carp_operator.kube.watch import Deleted, Lost, Synced, Upsert, Watcher  # noqa: PLC0415 (see access)
 
     client.page(
@@ -127,6 +133,7 @@ def follow(client: Client) -> Iterator[tuple[dict[str, Object], dict[str, Object
     )  # what is wrong is an error here, not a watch that tries for ever
     events: queue.Queue[tuple[int, Event]] = queue.Queue()
     objects: tuple[dict[str, Object], dict[str, Object]] = ({}, {})
+    lost: dict[int, str] = {}
     kinds = (VIRTUAL_IPS, CARP_NODES)
     watchers = [
         Watcher(client, kind, lambda event, at=at: events.put((at, event)))  # type: ignore[misc]
@@ -140,6 +147,7 @@ def follow(client: Client) -> Iterator[tuple[dict[str, Object], dict[str, Object
             for at, event in _batch(events):
                 match event:
                     case Synced(items):
+                        lost.pop(at, None)
                         objects[at].clear()
                         objects[at].update(r.by_name(items))
                         known = known or at == 0
@@ -148,9 +156,10 @@ def follow(client: Client) -> Iterator[tuple[dict[str, Object], dict[str, Object
                     case Deleted(item):
                         objects[at].pop(r.name_of(item), None)
                     case Lost(reason):
+                        lost[at] = reason
                         sys.stderr.write(f"warning: {reason}\n")
             if known:
-                yield objects
+                yield *objects, sorted(set(lost.values()))
     finally:
         for watcher in watchers:
             watcher.stop(0.1)

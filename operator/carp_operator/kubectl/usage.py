@@ -58,11 +58,13 @@ def complain(problems: Iterable[object]) -> int:
     return FAILED
 
 
-def put(text: str) -> None:
-    """Print; a reader that has seen enough is no error."""
+def put(text: str) -> bool:
+    """Print; whether somebody reads it: a reader that has seen enough is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         # What is still buffered must not fail once more at the interpreter's exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
