@@ -149,6 +149,7 @@ def test_wrong_password_is_a_condition(
     setup.put_secret("web", password="right")
     setup.apply("web", "10.1.9.1", authentication={"secretRef": {"name": "web", "key": "password"}})
     ready(setup, "web")
+    setup.quiet(controller)
     before = setup.entries("web")
     setup.plane.admin.delete(f"{SECRETS}/web")
     setup.until(lambda: "does not exist" in setup.condition("web", "Accepted")[2], "the Secret is missed")

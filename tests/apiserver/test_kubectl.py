@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -156,7 +156,8 @@ def test_handover_is_asked_for(setup: Setup, plugin: Plugin) -> None:
 def test_maintenance_of_a_backup(setup: Setup, plugin: Plugin) -> None:
     """On is heeded by the controller: the node is told to stand back; off takes that away again."""
     backup = setup.vip("web")["status"]["backups"][0]
-    done = plugin("maintenance", backup, "on")
+    with setup.answering():
+        done = plugin("maintenance", backup, "on")
     assert (0, "") == (done.returncode, done.stderr)
     assert done.stdout.endswith(f"{backup} is master of nothing\n")
     setup.until(lambda: setup.entries("web")[backup].get("demotions"), "it is told to stand back")
@@ -166,8 +167,13 @@ def test_maintenance_of_a_backup(setup: Setup, plugin: Plugin) -> None:
     setup.until(lambda: not setup.entries("web")[backup].get("demotions"), "nothing is left of it")
 
 
+def _confirmed(node: dict[str, Any]) -> bool:
+    return node["metadata"]["generation"] == node.get("status", {}).get("observedGeneration")
+
+
 def test_doctor(setup: Setup, plugin: Plugin) -> None:
     """Definitions as served by the real server are those of this version; each part is looked at."""
+    setup.until(lambda: all(map(_confirmed, setup.carp_nodes().values())), "all is confirmed")
     findings = json.loads(plugin("doctor", "-o", "json").stdout)["findings"]
     verdicts = {(each["about"], each["check"]): each["verdict"] for each in findings}
     for plural in ("virtualips", "virtualippools", "carpnodes"):

@@ -21,7 +21,7 @@ def test_first_claim_among_own(lab: Lab) -> Measured:
         one.master(2)
         start = one.events("state")[0]["time"], one.events("state")[1]["time"]
     listening = _seconds(start[1]) - _seconds(start[0])
-    assert listening > 1.0 - 0.02
+    in_time(1.0 - 0.02, listening)  # the first line may have been written late
     in_time(listening, 1.3)
     return {"first_claim_s": took, "of_that_listening_s": listening}
 
@@ -31,7 +31,7 @@ def test_first_claim_among_strangers(lab: Lab) -> Measured:
     """Where members may be others' it listens for base + 1 s, since any skew may be theirs."""
     one = lab.daemon("n1", vhost()).start().master()
     times = [_seconds(line["time"]) for line in one.events("state")]
-    assert times[1] - times[0] > 2.0 - 0.02
+    in_time(2.0 - 0.02, times[1] - times[0])
     in_time(times[1] - times[0], 2.4)
     return {"listening_s": times[1] - times[0]}
 

@@ -90,6 +90,7 @@ def test_a_crash_after_a_reload(lab: Lab) -> Measured:
         prober.wait_owner(lab.node("n1"), 5)
         lab.configure("n1", first(advskew=7))
         one.wait_event("changed", since=before)
+        assert 7 == shown(lab, "n1")["advskew"]  # answered after what a crash brings back was kept
         for bad in (False, True):
             if bad:
                 (lab.folder / "n1.yaml").write_text("vhosts: [{")

@@ -25,7 +25,7 @@ def test_sigterm_loses_nothing(lab: Lab) -> Measured:
         took = time.monotonic() - begin
         prober.wait_owner(lab.node("n2"), 5)
         result = prober.stop()
-    assert "MASTER" == two.state()
+    two.master(2)
     assert 0 == result.summary.lost
     in_time(result.summary.two_owners.longest_s, 0.2)
     assert not holds(lab.node("n1"))
@@ -54,7 +54,7 @@ def test_sigusr2_loses_nothing(lab: Lab) -> Measured:
     demoted, preempts = (summary for _, summary in result.per_mark())
     assert stayed > 3.1
     assert 0 == demoted.lost
-    assert preempts.lost <= 10  # of one per ms: there is no bow-out at a preemption
+    in_time(preempts.lost, 11)  # of one per ms: there is no bow-out at a preemption
     return {
         "lost": 0,
         "stayed_backup_s": stayed,
@@ -108,7 +108,7 @@ def test_second_sigterm_is_impatient(lab: Lab) -> Measured:
     """A second SIGTERM ends at once and deletes the address."""
     one = lab.daemon("n1", first()).start().master()
     one.signal(signal.SIGTERM)
-    idle(0.3)
+    idle(0.5)  # well over carp.run.ONE_REQUEST: the first may have been heeded late
     begin = time.monotonic()
     assert 0 == one.term()
     took = time.monotonic() - begin
@@ -133,10 +133,10 @@ def test_bow_out_staggers_backups(lab: Lab) -> Measured:
         result = prober.stop()
         bow_out = next(f for f in sniffer.adverts("10.99.0.1") if f.advert.is_bow_out)
         answer = next(f for f in sniffer.adverts("10.99.0.3"))
+    in_time(answer.at - bow_out.at, 0.1)  # later than that the next one may be first
     assert [0, 1, 0] == [len(e.events("state", since=m)) for e, m in zip(others, marks, strict=True)]
     assert 0 == result.summary.lost
     assert answer.at - bow_out.at > 0.015
-    in_time(answer.at - bow_out.at, 0.1)
     return {"answer_after_ms": (answer.at - bow_out.at) * 1000}
 
 
@@ -205,6 +205,7 @@ def test_no_resume_without_proof(lab: Lab, change: str) -> None:
     settings: dict[str, Any] = {"addresses": [VIP, "10.99.0.251"]} if change == "address-gone" else {}
     one = lab.daemon("n1", first(**settings)).start().master()
     wait_until(lambda: holds(lab.node("n1")), 2, "it holds the address", one)
+    wait_until((lab.folder / "n1.state" / "web.json").exists, 2, "what it may leave is written down", one)
     one.kill()
     if change in _CHANGES:
         lab.configure("n1", first(**_CHANGES[change]))

@@ -148,7 +148,7 @@ class Life:
 
     def vhosts(self, **changes: Any) -> list[dict[str, Any]]:
         """Return the settings of n1: a vhost with everything, and a sealed unicast one."""
-        often = {"period": "200ms", "timeout": "200ms", "fall": 2, "rise": 1}
+        often = {"period": "500ms", "timeout": "500ms", "fall": 2, "rise": 1}
         slow = {"period": "1s", "timeout": "1s"}
         checks = [
             {"name": "tcp", "tcp": {"port": 8080}, **often},

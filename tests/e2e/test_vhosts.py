@@ -11,7 +11,7 @@ import pytest
 
 from beside import Measured, beside, labs
 from carp.core.config import Credentials
-from nodefix import PASSWORD, VIP, VIP6, Lab, first, holds, idle, in_time, run, vhost, wait_until
+from nodefix import PASSWORD, VIP, VIP6, Daemon, Lab, first, holds, idle, in_time, run, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -26,7 +26,8 @@ def test_failing_vhost(lab: Lab) -> None:
     lab.heard(two)
     before, marks = one.count, two.count
     with lab.prober() as prober, lab.sniffer() as sniffer:
-        wait_until(lambda: one.text.count("internal error; the vhost starts over") >= 3, 15, "it fails", one)
+        failed = _failures(one)
+        wait_until(lambda: _failures(one) >= failed + 3, 15, "it fails", one)
         adverts = [f.at for f in sniffer.adverts("10.99.0.1") if f.advert.vhid == 42]
         result = prober.stop()
     assert [] == one.events("state", since=before, vhost="web")
@@ -35,6 +36,10 @@ def test_failing_vhost(lab: Lab) -> None:
     in_time(max(b - a for a, b in pairwise(adverts)), 0.7)
     one.signal(signal.SIGTERM)
     assert 0 == one.running.wait(10)
+
+
+def _failures(one: Daemon) -> int:
+    return one.text.count("internal error; the vhost starts over")
 
 
 @beside
@@ -170,7 +175,7 @@ def test_tenth_of_a_second(lab: Lab, fault: str) -> Measured:
             assert 0 == one.term()
         prober.wait_owner(lab.node("n2"), 3)
         result = prober.stop()
-    assert "MASTER" == two.state()
+    two.master(2)
     if fault == "term":
         assert 0 == result.summary.lost
         return {"lost": 0}
@@ -217,8 +222,8 @@ def test_preempt_after_a_while(lab: Lab) -> Measured:
         result = prober.stop()
     assert "BACKUP" == two.state()
     # The worse one lets go when it hears the better one's advert, which then adds the address.
-    assert result.summary.lost <= 5
-    assert took > 1.9
+    in_time(result.summary.lost, 6)
+    in_time(1.9, took)  # late in seeing it begin, we measure too little
     in_time(took, 3.2)
     return {
         "preempted_after_s": took,

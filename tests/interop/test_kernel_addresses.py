@@ -77,6 +77,8 @@ def host() -> Iterator[Host]:
         ip("-n", name, "link", "add", "e0", "type", "veth", "peer", "name", "e1")
         for link in ("e0", "e1"):
             ip("-n", name, "link", "set", link, "up")
+        # The kernel gives both their own in its own time, and tells monitors of it.
+        wait_for(lambda: 2 == ip("-n", name, "-6", "address", "show", "scope", "link").count("fe80::"))
         with inside(name):
             netlink = Netlink()
         found = netlink.link("e0")
@@ -310,8 +312,10 @@ def outlived(host: Host, groups: dict[float, Sequence[rtnl.Interface]], lifetime
                 late[change.addr.address] = now - expected[change.addr.address]
         if plan and now >= start + plan[0][0]:
             _, interfaces = plan.pop(0)
+            began = time.monotonic()
             host.set(*interfaces, lifetime=lifetime)
-            expected |= dict.fromkeys((i.ip for i in interfaces), time.monotonic() + lifetime)
+            stall = max(stall, time.monotonic() - began)
+            expected |= dict.fromkeys((i.ip for i in interfaces), began + lifetime)
     monitor.close()
     return Removals(list(late.values()), stall)
 
@@ -342,7 +346,8 @@ def test_touching_another_address_just_before_delays_the_removal(
     touched = 0.1 + lifetime - 0.1
     found = outlived(host, {0.1: some(24), touched: some(2, subnet=2)}, lifetime)
     found.check(LATEST)
-    assert 24 <= sum(late > ALONE for late in found.late)
+    # Held up for that long, we may have touched the other too late.
+    assert found.stall > 0.05 or 24 <= sum(late > ALONE for late in found.late)
 
 
 def test_kernel_whose_cpus_idle_removes_an_address_in_the_end(host: Host) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -134,8 +135,16 @@ class ApiClient:
         kind: str = "",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
-        with self._answer(method, path, body, kind=kind, query=query) as answer:
-            return answer.read()
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                with self._answer(method, path, body, kind=kind, query=query) as answer:
+                    return answer.read()
+            except ApiError as error:
+                # A server that has just started lists no custom resource for some 50 ms.
+                if "(re)initializing" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
 
     @contextmanager
     def _answer(

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -216,6 +217,24 @@ class Setup:
                     return time.monotonic() - began
             assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
             time.sleep(0.02)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Let the agents answer while somebody else waits for them."""
+        ended = threading.Event()
+
+        def work() -> None:
+            while not ended.wait(0.05):
+                with contextlib.suppress(OSError, ApiError):
+                    self.agents.answer()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def marks(self) -> list[tuple[str, str]]:
         """Return uid and version of every object that the controller writes, but Events."""

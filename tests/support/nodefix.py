@@ -100,7 +100,11 @@ class Program:
     def term(self, *, timeout: float = 10.0) -> int:
         """SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
-        return self.running.wait(timeout)
+        try:
+            return self.running.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            msg = f"{self.node.name}: {error}"
+            raise LateError(msg) from None
 
     @property
     def text(self) -> str:

@@ -86,7 +86,8 @@ class Sniffer:
 
     def __init__(self, node: Node, interface: str = "eth0") -> None:
         self._frames: list[Frame] = []
-        self._offset = time.time() - time.monotonic()
+        # A stop between the two clocks makes it too small.
+        self._offset = max(time.time() - time.monotonic() for _ in range(5))
         self._socket = node.run_in(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
