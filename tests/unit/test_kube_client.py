@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carp_operator.kube.access import Access
+from carp.core.errors import ConfigError
+from carp_operator.kube.access import Access, from_kubeconfig
 from carp_operator.kube.client import APPLY, MERGE, Client, connect
 from carp_operator.kube.errors import Conflict, Forbidden, Transient, Unauthorized, Unreachable
 from carp_operator.kube.resources import CARP_NODES, NODES
@@ -40,6 +42,32 @@ def test_requests() -> None:
     ] == [(asked.method, asked.path, asked.query, asked.kind) for asked in api.asked]
     assert {"t"} == {asked.token for asked in api.asked}
     assert {"status": {}} == api.asked[2].body
+
+
+def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where kubectl goes through a proxy, so do we; the environment's is not for everybody."""
+    config: dict[str, Any] = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://api.invalid:6443"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "config"
+    with FakeApi(lambda asked: Reply(body={"done": True})) as proxy:
+        config["clusters"][0]["cluster"]["proxy-url"] = proxy.url
+        path.write_text(json.dumps(config))
+        assert {"done": True} == Client(from_kubeconfig(str(path))).get(NODES, "n1")
+        assert ["/api/v1/nodes/n1"] == [asked.path for asked in proxy.asked]
+    config["clusters"][0]["cluster"]["proxy-url"] = "socks5://10.0.0.1:1080"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"proxy-url: 'socks5://10\.0\.0\.1:1080' is no proxy"):
+        from_kubeconfig(str(path))
+    del config["clusters"][0]["cluster"]["proxy-url"]
+    path.write_text(json.dumps(config))
+    monkeypatch.setenv("http_proxy", "http://10.0.0.1:3128")
+    assert "http://10.0.0.1:3128" == from_kubeconfig(str(path)).proxy
+    monkeypatch.setenv("no_proxy", "example.org,.invalid")
+    assert "" == from_kubeconfig(str(path)).proxy
 
 
 def test_list_pages() -> None:

@@ -31,6 +31,8 @@ class Access:
     server_name: str = ""
     """Name that the server's certificate must have, where it is not the one of its address."""
     verify: bool = True
+    proxy: str = ""
+    """URL of the proxy that leads to them; empty: none."""
     _made_of: tuple[int, ...] = ()
     _context: ssl.SSLContext | None = field(default=None, repr=False)
 
@@ -140,16 +142,31 @@ def from_kubeconfig(path: str, servers: Sequence[str] = (), context: str = "") -
         problem = " ".join(str(error).split())
         raise ConfigError("kubeconfig", path or None, f"cannot be used: {problem}") from None
 
+    hosts = _checked(servers) or (str(settings.host).rstrip("/"),)
+
     def token() -> str:
         value = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
         return str(value or "").removeprefix("Bearer ")
 
     return Access(
-        servers=_checked(servers) or (str(settings.host).rstrip("/"),),
+        servers=hosts,
         token=token,
         authority=settings.ssl_ca_cert or "",
         certificate=settings.cert_file or "",
         key=settings.key_file or "",
         server_name=settings.tls_server_name or "",
         verify=bool(settings.verify_ssl),
+        proxy=_proxy(settings, hosts),
     )
+
+
+def _proxy(settings: Any, servers: Sequence[str]) -> str:
+    """Return the context's proxy-url, else the environment's proxy. Raises ConfigError for another kind."""
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # noqa: PLC0415
+
+    url, around = str(settings.proxy or ""), {"no": str(settings.no_proxy or "")}
+    if not url or all(proxy_bypass_environment(urlsplit(server).netloc, around) for server in servers):
+        return ""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ConfigError("proxy-url", url, "is no proxy that is known: http:// or https://")
+    return url

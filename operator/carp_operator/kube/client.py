@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -261,10 +262,9 @@ class Client:
             raise Unauthorized(request, f"certificates cannot be used: {error}") from None
         pool = self._pool
         if pool is None or context is not self._context:
-            name = self._access.server_name or None
-            pool = urllib3.PoolManager(
-                ssl_context=context, server_hostname=name, maxsize=16, socket_options=_KEEPALIVE
-            )
+            name, proxy = self._access.server_name or None, self._access.proxy
+            kind = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+            pool = kind(ssl_context=context, server_hostname=name, maxsize=16, socket_options=_KEEPALIVE)
             self._pool, self._context = pool, context
         return pool
 
