@@ -31,7 +31,8 @@ With `on` every VirtualIP of which the node is master moves, without a lost pack
 `off`. An address that nobody else can take stays where it is. The mode is an annotation of the CarpNode; a
 cordoned node (kubectl drain) is treated alike.
 
-exit codes: 0 the node is master of nothing (on), or takes part as before (off); 1 for an error, or not so"""
+exit codes: 0 the node has said that it is master of nothing (on), or takes part as before (off); 1 for an
+error, or not so: a node that says nothing may hold anything"""
 
 
 def parser() -> Parser:
