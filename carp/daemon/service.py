@@ -48,7 +48,7 @@ MAINTENANCE_DEMOTION: Final = 240
 RELEASE: Final = 8.0
 """s that a handover may take before everything is deleted; whoever asked for that waits longer."""
 RETRY_AFTER: Final = 5.0
-"""s until settings that were refused are tried again: what was in their way on the host may have gone."""
+"""s until settings that were refused, by us or by the disk, are tried again: the cause may have gone."""
 MAX_PROBLEMS: Final = 64
 """Problems told; hundreds of vhosts on a full disk have one each."""
 
@@ -233,11 +233,12 @@ class Service(Process):
     async def _retry(self) -> None:
         while True:
             await asyncio.sleep(RETRY_AFTER)
-            if self.changes.problems():
+            if self._store.unread or self.changes.problems():
                 await self._free()
 
     async def _free(self) -> None:
         async with self._applying:
+            await self._recall()
             await self._take_freed()
             self._align()
 

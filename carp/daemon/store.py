@@ -200,10 +200,11 @@ class Keeper:
 
     async def load(self) -> bool:
         """Take over what is stored; whether there was something."""
+        known = self.problem
         stored = await in_thread(self._store.load)
         if stored is not None:
             self.settings = stored
-        if self.problem:
+        if self.problem and self.problem != known:
             log.warning("state: %s", self.problem)
         return stored is not None
 

@@ -724,6 +724,27 @@ def test_settings_that_the_disk_refused_once(play: Any, refusals: list[int], ord
     play(after, waiting())
 
 
+def test_settings_that_nobody_asks_for(
+    play: Any, refusals: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a reboot with nobody to talk to, what the disk refused at first is read by itself."""
+    monkeypatch.setattr("carp.daemon.service.RETRY_AFTER", 0.05)
+
+    async def before(daemon: Carpd) -> None:
+        await daemon.apply(OWN, generation=5)
+        refusals.extend([errno.EIO, errno.EIO, errno.EIO])
+
+    async def after(daemon: Carpd) -> None:
+        await _until(lambda: len(daemon.service.engine.slots) == 2)
+        assert ["own", "web"] == await _names(daemon)
+        assert [] == (await daemon.ask("hello"))["problems"]
+
+    play(before, waiting())
+    caplog.clear()
+    play(after, waiting())
+    assert 1 == caplog.text.count("state: ")
+
+
 def test_what_was_told_since_is_newer_than_what_the_disk_refused(
     play: Any, refusals: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
