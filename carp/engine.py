@@ -253,14 +253,14 @@ class Engine:
         due.sort(key=lambda each: each[1])
         self._places.check_carriers([slot for slot, _ in due], self.slots.values(), self._closing)
         for slot, at in due:
-            if self._clock.now() - now > LONG_TURN:
-                break
             slot.member.due_at = at
             try:
                 self._runner.run(slot.member, slot.member.vhost.tick(now))
             except Exception as error:  # noqa: BLE001 (one vhost's trouble is one vhost's trouble)
                 self._failed(slot.member, error)
             slot.member.due_at = None
+            if self._clock.now() - now > LONG_TURN:
+                break
         self._meter.turned(now)
 
     def _after_events(self) -> None:

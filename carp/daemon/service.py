@@ -162,7 +162,6 @@ class Service(Process):
     async def end(self) -> None:
         """Close everything but the engine."""
         self._notifier.stopping()
-        self._retrying.cancel()
         if self._watch is not None:
             self._watch.stop()
         if self._scrape is not None:
@@ -170,6 +169,7 @@ class Service(Process):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH), self._applying:
                 pass  # what was taken is on disk, unless that hangs
+        self._retrying.cancel()
         await self.care.close()
         await self._control.close()
         self._store.close()
@@ -234,7 +234,10 @@ class Service(Process):
         while True:
             await asyncio.sleep(RETRY_AFTER)
             if self._store.unread or self.changes.problems():
-                await self._free()
+                try:
+                    await self._free()
+                except Exception:
+                    log.exception("cannot try refused settings again")
 
     async def _free(self) -> None:
         async with self._applying:

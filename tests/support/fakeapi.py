@@ -25,6 +25,8 @@ class Asked:
     token: str
     kind: str
     body: Any
+    proxy: str = ""
+    """Who asked says this to a proxy."""
 
 
 @dataclass
@@ -56,7 +58,8 @@ class FakeApi:
                 token = self.headers.get("Authorization", "").removeprefix("Bearer ")
                 kind = self.headers.get("Content-Type", "")
                 query = dict(parse_qsl(parts.query))
-                asked = Asked(self.command, parts.path, query, token, kind, json.loads(body or b"null"))
+                content, proxy = json.loads(body or b"null"), self.headers.get("Proxy-Authorization", "")
+                asked = Asked(self.command, parts.path, query, token, kind, content, proxy)
                 api.asked.append(asked)
                 with contextlib.suppress(OSError):
                     self.give(handler(asked))

@@ -136,7 +136,7 @@ def test_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.1)
 
     async def story(told: Told) -> None:
-        assert "closed" in await told.losses.get()
+        assert "carpd has not answered within 0.1 s" in await told.losses.get()
 
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "s"))
@@ -184,7 +184,7 @@ def test_an_answer_is_older_than_what_follows(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_answer_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While carpd waits for its disk it does not stand still: what it tells is heard."""
+    """While carpd waits for its disk it does not stand still, but that has an end, too."""
     monkeypatch.setattr(module, "PATIENCE", 0.05)
 
     async def story(told: Told) -> None:
@@ -193,7 +193,8 @@ def test_an_answer_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.Monke
             await told.carpd.ask("apply", patience=0.4)
         assert told.losses.empty()
         assert told.messages.empty()
-        assert {"event", "daemon"} == (await told.messages.get()).keys()
+        assert "has not answered within 0.4 s" in await told.losses.get()
+        assert "snapshot" == (await told.messages.get())["event"]
 
     with FakeCarpd(tmp_path / "s", lambda request: b"" if request["op"] == "apply" else plain(request)):
         follow(tmp_path / "s", story)

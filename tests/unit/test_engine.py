@@ -52,6 +52,9 @@ def test_a_long_turn_is_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             engine, clock = daemon.service.engine, SimpleNamespace(time=1.0)
             clock.now = lambda: clock.time
 
+            def slow() -> None:
+                clock.time += LONG_TURN * 2
+
             def tick(vhost: Vhost, now: float) -> Sequence[ev.Effect]:
                 assert now == began
                 clock.time += LONG_TURN * 0.6
@@ -63,13 +66,17 @@ def test_a_long_turn_is_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 patch.setattr(engine, "_clock", clock)
                 patch.setattr(Vhost, "deadline", lambda vhost: deadlines[vhost.config.name])
                 patch.setattr(Vhost, "tick", tick)
+                patch.setattr(engine._places, "check_carriers", lambda *_: None)
                 turns = []
                 for _ in range(3):
                     began = clock.now()
                     engine._turn(began)
                     turns.append(len(ticked))
+                patch.setattr(engine._places, "check_carriers", lambda *_: slow())
+                deadlines["v4"] = began = clock.now()
+                engine._turn(began)
             assert [2, 4, 5] == turns
-            assert ["v4", "v3", "v2", "v1", "v0"] == ticked
+            assert ["v4", "v3", "v2", "v1", "v0", "v4"] == ticked
 
     asyncio.run(scene())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def test_requests() -> None:
 
 
 def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where kubectl goes through a proxy, so do we; the environment's is not for everybody."""
+    """The proxy of a context leads to its server; the environment's is nobody's."""
     config: dict[str, Any] = {
         "clusters": [{"name": "c", "cluster": {"server": "http://api.invalid:6443"}}],
         "users": [{"name": "u", "user": {}}],
@@ -53,21 +54,21 @@ def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "current-context": "x",
     }
     path = tmp_path / "config"
-    with FakeApi(lambda asked: Reply(body={"done": True})) as proxy:
-        config["clusters"][0]["cluster"]["proxy-url"] = proxy.url
+
+    def through(**proxy: str) -> Access:
+        config["clusters"][0]["cluster"] = {"server": "http://api.invalid:6443", **proxy}
         path.write_text(json.dumps(config))
-        assert {"done": True} == Client(from_kubeconfig(str(path))).get(NODES, "n1")
+        return from_kubeconfig(str(path))
+
+    with FakeApi(lambda asked: Reply(body={"done": True})) as proxy:
+        access = through(**{"proxy-url": proxy.url.replace("//", "//user:p%40ss@")})
+        assert {"done": True} == Client(access).get(NODES, "n1")
         assert ["/api/v1/nodes/n1"] == [asked.path for asked in proxy.asked]
-    config["clusters"][0]["cluster"]["proxy-url"] = "socks5://10.0.0.1:1080"
-    path.write_text(json.dumps(config))
+        assert [f"Basic {base64.b64encode(b'user:p@ss').decode()}"] == [asked.proxy for asked in proxy.asked]
     with pytest.raises(ConfigError, match=r"proxy-url: 'socks5://10\.0\.0\.1:1080' is no proxy"):
-        from_kubeconfig(str(path))
-    del config["clusters"][0]["cluster"]["proxy-url"]
-    path.write_text(json.dumps(config))
+        through(**{"proxy-url": "socks5://10.0.0.1:1080"})
     monkeypatch.setenv("http_proxy", "http://10.0.0.1:3128")
-    assert "http://10.0.0.1:3128" == from_kubeconfig(str(path)).proxy
-    monkeypatch.setenv("no_proxy", "example.org,.invalid")
-    assert "" == from_kubeconfig(str(path)).proxy
+    assert "" == through().proxy
 
 
 def test_list_pages() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kubectlfix import Object
 
 ON = {"metadata": {"annotations": {"carp.vip/maintenance": "true"}}}
+FULL = condition("Ready", "False", reason="NotStored", message="the disk is full")
 UNREACHABLE = condition("Ready", "False", reason="CarpdUnreachable", message="carpd does not answer")
 OFF = {"metadata": {"annotations": {"carp.vip/maintenance": None}}}
 
@@ -84,6 +85,10 @@ def test_nobody_else(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> N
         (lambda carp: carp["metadata"].pop("annotations"), "its CarpNode was made again, without the mode"),
         (lambda carp: carp.pop("status"), "no agent has written its status yet"),
         (lambda carp: carp["metadata"].update(generation=2), "it has not confirmed its newest settings yet"),
+        (
+            lambda carp: carp.update(status=carp["status"] | {"observedGeneration": 0, "conditions": [FULL]}),
+            "it has not confirmed its newest settings yet: the disk is full",
+        ),
         (lambda carp: carp["status"].update(conditions=[UNREACHABLE]), "carpd does not answer"),
     ],
 )

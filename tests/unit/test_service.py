@@ -729,12 +729,20 @@ def test_settings_that_nobody_asks_for(
 ) -> None:
     """After a reboot with nobody to talk to, what the disk refused at first is read by itself."""
     monkeypatch.setattr("carp.daemon.service.RETRY_AFTER", 0.05)
+    failed: list[int] = []
+
+    async def fail() -> bool:
+        failed.append(1)
+        raise RuntimeError("can't start new thread")
 
     async def before(daemon: Carpd) -> None:
         await daemon.apply(OWN, generation=5)
         refusals.extend([errno.EIO, errno.EIO, errno.EIO])
 
     async def after(daemon: Carpd) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(daemon.service._keeper, "recall", fail)
+            await _until(lambda: failed)
         await _until(lambda: len(daemon.service.engine.slots) == 2)
         assert ["own", "web"] == await _names(daemon)
         assert [] == (await daemon.ask("hello"))["problems"]

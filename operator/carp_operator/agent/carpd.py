@@ -38,6 +38,8 @@ class Carpd:
         self._waiting: dict[int, tuple[str, asyncio.Future[Message]]] = {}
         self._asked = 0
         self._pause = FIRST_PAUSE
+        self._overdue = ""
+        """What carpd owes an answer for longer than it may."""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -54,12 +56,12 @@ class Carpd:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         """Follow one connection to its end, and return why it ended."""
-        self._writer = writer
+        self._writer, self._overdue = writer, ""
         tending = asyncio.ensure_future(self._tend(writer))
         try:
-            return await self._read(reader)
+            problem = await self._read(reader)
         except (OSError, ValueError) as error:
-            return f"{self._path}: {error}"
+            problem = f"{self._path}: {error}"
         finally:
             self._writer = None
             tending.cancel()
@@ -68,6 +70,7 @@ class Carpd:
                     future.set_exception(NoAnswerError(f"{self._path}: carpd has closed the connection"))
             self._waiting.clear()
             writer.transport.abort()
+        return self._overdue or problem
 
     async def _tend(self, writer: asyncio.StreamWriter) -> None:
         """Ask for everything, then now and then whether it lives; a carpd that stands still is let go.
@@ -109,6 +112,7 @@ class Carpd:
     async def ask(self, op: str, *, patience: float | None = None, **fields: Any) -> Message:
         """Return the answer to one request, for which carpd has ``patience`` s, by default `PATIENCE`.
 
+        Then it is let go: what is asked next would only wait behind it.
         Raises NoAnswerError and RefusedError.
         """
         writer = self._writer
@@ -127,7 +131,9 @@ class Carpd:
                     await writer.drain()
                 answer = await future
         except TimeoutError:
-            raise NoAnswerError(f"{self._path}: carpd has not answered within {seconds:g} s") from None
+            self._overdue = f"{self._path}: carpd has not answered within {seconds:g} s"
+            writer.transport.abort()
+            raise NoAnswerError(self._overdue) from None
         finally:
             self._waiting.pop(number, None)
         if not answer.get("ok"):

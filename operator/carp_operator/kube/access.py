@@ -129,7 +129,7 @@ def from_kubeconfig(path: str, servers: Sequence[str] = (), context: str = "") -
     from kubernetes.client.configuration import Configuration  # noqa: PLC0415
     from kubernetes.config import load_kube_config  # noqa: PLC0415
 
-    settings = Configuration()
+    settings = Configuration(proxy="", no_proxy="")  # a proxy is the context's, or none
     try:
         load: Any = load_kube_config
         load(
@@ -142,31 +142,23 @@ def from_kubeconfig(path: str, servers: Sequence[str] = (), context: str = "") -
         problem = " ".join(str(error).split())
         raise ConfigError("kubeconfig", path or None, f"cannot be used: {problem}") from None
 
-    hosts = _checked(servers) or (str(settings.host).rstrip("/"),)
-
     def token() -> str:
         value = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
         return str(value or "").removeprefix("Bearer ")
 
     return Access(
-        servers=hosts,
+        servers=_checked(servers) or (str(settings.host).rstrip("/"),),
         token=token,
         authority=settings.ssl_ca_cert or "",
         certificate=settings.cert_file or "",
         key=settings.key_file or "",
         server_name=settings.tls_server_name or "",
         verify=bool(settings.verify_ssl),
-        proxy=_proxy(settings, hosts),
+        proxy=_proxy(str(settings.proxy or "")),
     )
 
 
-def _proxy(settings: Any, servers: Sequence[str]) -> str:
-    """Return the context's proxy-url, else the environment's proxy. Raises ConfigError for another kind."""
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # noqa: PLC0415
-
-    url, around = str(settings.proxy or ""), {"no": str(settings.no_proxy or "")}
-    if not url or all(proxy_bypass_environment(urlsplit(server).netloc, around) for server in servers):
-        return ""
-    if urlsplit(url).scheme not in ("http", "https"):
+def _proxy(url: str) -> str:
+    if url and urlsplit(url).scheme not in ("http", "https"):
         raise ConfigError("proxy-url", url, "is no proxy that is known: http:// or https://")
     return url

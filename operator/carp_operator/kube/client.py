@@ -9,7 +9,7 @@ import json
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import urllib3
 from urllib3.exceptions import (
@@ -27,7 +27,7 @@ from carp_operator.kube.errors import Silent, Unauthorized, Unreachable, from_an
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from urllib3.response import BaseHTTPResponse
 
@@ -262,11 +262,20 @@ class Client:
             raise Unauthorized(request, f"certificates cannot be used: {error}") from None
         pool = self._pool
         if pool is None or context is not self._context:
-            name, proxy = self._access.server_name or None, self._access.proxy
-            kind = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
-            pool = kind(ssl_context=context, server_hostname=name, maxsize=16, socket_options=_KEEPALIVE)
+            name = self._access.server_name or None
+            pool = _manager(self._access.proxy)(
+                ssl_context=context, server_hostname=name, maxsize=16, socket_options=_KEEPALIVE
+            )
             self._pool, self._context = pool, context
         return pool
+
+
+def _manager(proxy: str) -> Callable[..., urllib3.PoolManager]:
+    if not proxy:
+        return urllib3.PoolManager
+    auth = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+    return partial(urllib3.ProxyManager, proxy, proxy_headers=headers)
 
 
 def selected(field: str, label: str) -> Query:

@@ -80,7 +80,11 @@ def unsaid(cluster: Cluster, node: str) -> str:
         return "its Node is not Ready, so what it said last may not be true any more"
     stored = r.text(carpnode, "status", "observedUID"), r.whole(carpnode, "status", "observedGeneration")
     told = r.text(carpnode, "metadata", "uid"), r.whole(carpnode, "metadata", "generation")
-    return r.away(carpnode) or ("" if stored == told else "it has not confirmed its newest settings yet")
+    if r.away(carpnode) or stored == told:
+        return r.away(carpnode)
+    states = (r.condition(carpnode, kind) for kind in ("Ready", "InSync"))
+    why = next((f": {message or reason}" for holds, reason, message in states if holds == "False"), "")
+    return f"it has not confirmed its newest settings yet{why}"
 
 
 def stuck(cluster: Cluster, node: str) -> dict[str, str]:
