@@ -31,7 +31,7 @@ _MSG_ERRQUEUE: Final = 0x2000
 _LOWDELAY: Final = 0x10
 _NETWORK_CONTROL: Final = 7
 _RECEIVE_BUFFER: Final = 1 << 20
-OLD_GROUPS: Final = 8
+_OLD_GROUPS: Final = 8
 _LONGEST: Final = 60 + 256
 """An IP header and the longest VRRP advert worth a name; longer packets end in the kernel."""
 PEER_ERRORS: Final = frozenset(
@@ -95,7 +95,7 @@ class Receiver:
                 self._member(group, socket.IP_ADD_MEMBERSHIP, socket.IPV6_JOIN_GROUP)
                 self._groups[group] = None
 
-    def leave_all_but(self, wanted: set[Address], *, spare: int = OLD_GROUPS) -> None:
+    def leave_all_but(self, wanted: set[Address], *, spare: int = _OLD_GROUPS) -> None:
         """Leave the oldest groups that are not wanted, but for ``spare``: the kernel allows 20 (IPv4).
 
         A few are kept: members that are told of a new group later send to the old one meanwhile.

@@ -40,9 +40,9 @@ LOOK_AFTER: Final = 5.0
 REWRITE_AFTER: Final = 240.0
 """s between two writes of a vhost's floors: less than half of what `Seal.reserve` writes ahead. Floors heard
 since are lost by a crash; the next advert of a living master, half a second later, sets them again."""
-_TOO_MANY_GROUPS: Final = "more multicast groups than net.ipv4.igmp_max_memberships allows"
 RETRY_AFTER: Final = 1.0
 """s until floors that the disk refused are written again: after a crash the old ones would be sent twice."""
+_TOO_MANY_GROUPS: Final = "more multicast groups than net.ipv4.igmp_max_memberships allows"
 
 
 @dataclass(slots=True, eq=False)
@@ -265,7 +265,7 @@ class Places:
         else:
             self._start(slot, place, inventory, read_at)
 
-    def _open(self, slot: Slot, place: Place) -> str | None:
+    def _open(self, slot: Slot, place: Place) -> str:
         """Give a slot its segment and sockets; return what went wrong."""
         segment = self.segments.get(place.ifindex)
         if segment is None:
@@ -279,18 +279,18 @@ class Places:
         slot.kept = place.ifindex
         return self._join(segment, slot.config)
 
-    def _join(self, segment: Segment, config: VhostConfig) -> str | None:
+    def _join(self, segment: Segment, config: VhostConfig) -> str:
         try:
             for receiver in segment.join(config):
                 self._opened(segment, receiver)
         except OSError as error:
             why = _TOO_MANY_GROUPS if error.errno == errno.ENOBUFS else error.strerror or error
             return f"cannot listen on {segment.name}: {why}"
-        return None
+        return ""
 
     def listen(self, slot: Slot, config: VhostConfig) -> str:
         """Listen already for what new settings need: another family, another group; return why that fails."""
-        return "" if slot.port.segment is None else self._join(slot.port.segment, config) or ""
+        return "" if slot.port.segment is None else self._join(slot.port.segment, config)
 
     def tidy(self, slot: Slot, old: VhostConfig) -> None:
         """Give back what a vhost needed with its old settings."""

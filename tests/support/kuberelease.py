@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHART: Final = str(ROOT / "charts" / "carp-operator")
 _NODES: Final = "app.kubernetes.io/component=node"
 # At a handover the old owner goes on answering for 100 ms (design rule 4).
-_HANDOVER: Final = 0.5
+_HANDOVER: Final = 0.25
 # Seconds until a controller on a node without power is replaced: NotReady, 30 s by its toleration, a start.
 _REPLACED: Final = 75.0
 # An outage by death in ms: what the status promises by default, and the client's own times.

@@ -98,11 +98,9 @@ def _pod(about: str, pod: Object | None, namespace: str) -> Finding:
 def _told(about: str, carp: Object) -> Iterator[Finding]:
     """Yield whether the node runs what it was told."""
     holds, reason, message = r.condition(carp, "InSync")
-    stored = r.text(carp, "status", "observedUID"), r.whole(carp, "status", "observedGeneration")
-    told = r.text(carp, "metadata", "uid"), r.whole(carp, "metadata", "generation")
     if holds == "False":
         yield Finding(about, "settings", Verdict.FAIL, f"{reason}: {message}", "see the agent's log")
-    elif stored != told:
+    elif not r.confirmed(carp):
         advice = "if that lasts longer than seconds: see the agent's log"
         yield Finding(about, "settings", Verdict.WARN, "the newest are not confirmed yet", advice)
     else:

@@ -78,10 +78,9 @@ def unsaid(cluster: Cluster, node: str) -> str:
         return "no agent has written its status yet"
     if cluster.nodes and not r.node_ready(cluster.nodes.get(node)):
         return "its Node is not Ready, so what it said last may not be true any more"
-    stored = r.text(carpnode, "status", "observedUID"), r.whole(carpnode, "status", "observedGeneration")
-    told = r.text(carpnode, "metadata", "uid"), r.whole(carpnode, "metadata", "generation")
-    if r.away(carpnode) or stored == told:
-        return r.away(carpnode)
+    gone = r.away(carpnode)
+    if gone or r.confirmed(carpnode):
+        return gone
     states = (r.condition(carpnode, kind) for kind in ("Ready", "InSync"))
     why = next((f": {message or reason}" for holds, reason, message in states if holds == "False"), "")
     return f"it has not confirmed its newest settings yet{why}"

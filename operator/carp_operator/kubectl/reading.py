@@ -159,13 +159,20 @@ def away(carpnode: Object) -> str:
     return message or reason if reason in ("CarpdUnreachable", "CarpdStopped") else ""
 
 
+def confirmed(carpnode: Object) -> bool:
+    """Whether a node has stored the settings of this very object, the newest."""
+    stored = text(carpnode, "status", "observedUID"), whole(carpnode, "status", "observedGeneration")
+    return stored == (text(carpnode, "metadata", "uid"), whole(carpnode, "metadata", "generation"))
+
+
 def unable(cluster: Cluster, vip: Object, name: str) -> str:
     """Return why a member could not take over now; empty where it could."""
     if not node_ready(cluster.nodes.get(name)) and cluster.nodes:
         return "its Node is not Ready"
     carpnode = cluster.carpnodes.get(name, {})
-    if away(carpnode):
-        return away(carpnode)
+    gone = away(carpnode)
+    if gone:
+        return gone
     part = vhost(carpnode, name_of(vip))
     if CARP_NODES.plural in cluster.unread:  # the controller has read it for us
         part = next((m for m in maps(vip, "status", "nodes") if m.get("name") == name), {})
