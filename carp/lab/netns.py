@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RUN = Path("/run/netns")
+_PATIENCE = 5.0  # seconds for the kernel to carry out what it has been told
 _T = TypeVar("_T")
 
 
@@ -54,6 +56,27 @@ class Namespace:
         """Run `function(IPRoute)` inside the namespace."""
         return self._thread.submit(function, self._ipr).result()
 
+    def wait(self, condition: Callable[[IPRoute], bool], what: str) -> None:
+        """Wait until the kernel has done in its own time what follows from what it was told.
+
+        Raises:
+            LabError: the condition does not hold after 5 s; the message names `what`.
+        """
+        end = time.monotonic() + _PATIENCE
+        while not self.netlink(condition):
+            if time.monotonic() > end:
+                msg = f"not after {_PATIENCE:g} s in {self.name}: {what}"
+                raise LabError(msg)
+            time.sleep(0.001)
+
+    def wait_up(self, interface: str) -> None:
+        """Wait until an interface that was set up passes frames, for which a work queue has to see to it.
+
+        Raises:
+            LabError: it does not within 5 s.
+        """
+        self.wait(lambda ipr: _operstate(ipr, interface) == "UP", f"{interface} is operational")
+
     def sysctl(self, name: str, value: str) -> None:
         """Write `/proc/sys/net/NAME` of this namespace.
 
@@ -87,6 +110,10 @@ class Namespace:
             if self._published:
                 _withdraw(self.name)
         self._thread.shutdown(wait=True)
+
+
+def _operstate(ipr: IPRoute, interface: str) -> str:
+    return str(ipr.link("get", ifname=interface)[0].get("operstate"))
 
 
 def _create() -> tuple[int, int]:

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Process = subprocess.Popen[Any]
 
 _IFA_F_NODAD = 0x02
+_RT_TABLE_LOCAL = 255
 _T = TypeVar("_T")
 
 
@@ -84,6 +86,20 @@ class Node:
                 ipr.addr("add", index=index, address=str(each.ip), prefixlen=each.network.prefixlen, **flags)
 
         self.namespace.netlink(work)
+
+    def wait_up(self) -> None:
+        """Wait until `eth0` passes frames and the node takes those to its IPv6 addresses for its own.
+
+        The kernel makes the routes to them in its own time, even where it does not look for duplicates.
+        """
+        self.namespace.wait_up(INTERFACE)
+        own = {str(each.ip) for each in self.addresses if each.version == 6}
+
+        def routed(ipr: Any) -> bool:
+            routes = ipr.get_routes(family=socket.AF_INET6, table=_RT_TABLE_LOCAL)
+            return own <= {str(message.get("dst")) for message in routes}
+
+        self.namespace.wait(routed, "routes to its own addresses")
 
     def kill_all(self) -> None:
         """SIGKILL every process of the node, also those that other programs started, and reap ours."""

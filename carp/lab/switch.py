@@ -47,13 +47,15 @@ class Switch:
         self._set(name, state="up")
 
     def wire(self, node: Node) -> None:
-        """Lay the cable: `eth0` in the node, `p-NAME` in segment 0."""
+        """Lay the cable, `eth0` in the node, `p-NAME` in segment 0, and wait until frames pass."""
         peer = {"ifname": INTERFACE, "address": node.mac, "net_ns_fd": node.namespace.fd}
         self._netlink(lambda ipr: ipr.link("add", ifname=_port(node.name), kind="veth", peer=peer))
         node.configure()
         self._set(_port(node.name), state="up")
         self._segments.setdefault(node.name, 0)
         self._attach(node.name)
+        self._namespace.wait_up(_port(node.name))
+        node.wait_up()
 
     def unwire(self, name: str) -> None:
         """Take the cable away at both ends, and a bad cable with it."""
