@@ -148,8 +148,8 @@ def test_on_the_lab(lan: Lan, make_control_plane: Callable[..., ControlPlane]) -
     plane = make_control_plane(place, node_grace=2, scheduler=True)
     assert f"https://{place.address}:{PORT}" == plane.url
     client = plane.client(pair=plane.pair("far"), node=lan.nodes["n1"])
-    client.timeout = 0.5
     assert "ok" == client.text("/readyz")
+    client.timeout = 0.5
     lan.cut(place)
     with pytest.raises(OSError, match=r"timed out|unreachable"):
         client.text("/readyz")

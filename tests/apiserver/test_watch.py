@@ -98,11 +98,11 @@ def put(plane: ControlPlane, name: str, value: str = "1") -> None:
 
 
 def test_changes(plane: ControlPlane, followed: Followed) -> None:
-    """Made, changed, deleted: each is told, within a fraction of a second."""
+    """Made, changed, deleted: each is told, by the watch and not by the next list."""
     began = time.monotonic()
     put(plane, "a")
     assert "a" == followed.next(Upsert).item["metadata"]["name"]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     put(plane, "a", "2")
     assert {"a": "2"} == followed.next(Upsert).item["data"]
     plane.admin.delete(f"{PATH}/a")
@@ -175,7 +175,7 @@ def test_restored(plane: ControlPlane, followed: Followed) -> None:
         names = followed.names()
     assert {"kept"} == names
     put(plane, "new")
-    assert "new" == followed.next(Upsert).item["metadata"]["name"]
+    followed.learn("new")
 
 
 def test_token_refused(plane: ControlPlane, followed: Followed) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from beside import Measured, beside, labs
-from nodefix import VIP, VIP6, Lab, add, delete, first, holds, idle, in_time, run_ip, vhost, wait_until
+from nodefix import VIP, VIP6, Lab, add, at, delete, first, holds, idle, in_time, run_ip, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -19,8 +19,8 @@ def test_first_claim_among_own(lab: Lab) -> Measured:
         wait_until(lambda: sniffer.adverts("10.99.0.1"), 5, "an advert", one)
         took = sniffer.adverts("10.99.0.1")[0].at - one.started_at
         one.master(2)
-        start = one.events("state")[0]["time"], one.events("state")[1]["time"]
-    listening = _seconds(start[1]) - _seconds(start[0])
+        began, claimed = one.events("state")[:2]
+    listening = at(claimed) - at(began)
     in_time(1.0 - 0.02, listening)  # the first line may have been written late
     in_time(listening, 1.3)
     return {"first_claim_s": took, "of_that_listening_s": listening}
@@ -30,7 +30,7 @@ def test_first_claim_among_own(lab: Lab) -> Measured:
 def test_first_claim_among_strangers(lab: Lab) -> Measured:
     """Where members may be others' it listens for base + 1 s, since any skew may be theirs."""
     one = lab.daemon("n1", vhost()).start().master()
-    times = [_seconds(line["time"]) for line in one.events("state")]
+    times = [at(line) for line in one.events("state")]
     in_time(2.0 - 0.02, times[1] - times[0])
     in_time(times[1] - times[0], 2.4)
     return {"listening_s": times[1] - times[0]}
@@ -125,12 +125,6 @@ def test_address_of_the_host_itself(lab: Lab) -> None:
     assert f"{VIP}/24" in run_ip(node, "address", "show", "dev", "eth0")
     run_ip(node, "address", "del", f"{VIP}/24", "dev", "eth0")
     one.master(6)
-
-
-def _seconds(stamp: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(stamp).timestamp()
 
 
 def _asks_for_vip(frame: object) -> bool:

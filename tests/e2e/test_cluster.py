@@ -10,6 +10,7 @@ import pytest
 
 from apifix import make_control_plane, pytest_runtest_makereport
 from clusterfix import API, CRDS, NAMESPACE, Cluster, cluster, reported, unnoticed
+from kuberelease import LONGEST_MS
 from nodefix import first, holds, idle
 
 __all__ = ["cluster", "make_control_plane", "pytest_runtest_makereport"]
@@ -53,7 +54,7 @@ def test_applied_it_answers_and_a_node_dies(cluster: Cluster) -> None:
         cluster.members[master].power_on()
         cluster.members[master].carpd.wait_text("BACKUP", 20)
         summary = prober.stop().summary
-    assert 3400 > max(o.duration_ms for o in summary.outages if o.start_ns)
+    assert LONGEST_MS > max(o.duration_ms for o in summary.outages if o.start_ns)
     assert 0 == summary.two_owners.total_s
 
 
@@ -138,13 +139,15 @@ def test_cordoned_and_back(cluster: Cluster) -> None:
         cluster.wait(lambda: cluster.master("web") not in ("", master), "the status follows")
         assert [{"reason": "Cordoned", "amount": 100}] == _told(cluster, "web")[master]["demotions"]
         second = cluster.master("web")
-        cluster.plane.kubectl("cordon", *sorted(set(cluster.members) - {master}))
+        others = sorted(set(cluster.members) - {second})
+        # kubectl goes node by node: a plan in between must find none that is better than the one that serves.
+        cluster.plane.kubectl("cordon", *others, second)
         cluster.wait(
             lambda: not any("demotions" in v for v in _told(cluster, "web").values()), "none is demoted"
         )
         idle(4)
         assert second == cluster.master("web")
-        cluster.plane.kubectl("uncordon", *cluster.members)
+        cluster.plane.kubectl("uncordon", second, *others)
 
 
 def test_objects_that_vanish(cluster: Cluster) -> None:

@@ -149,6 +149,8 @@ def test_trouble_is_exit_code_1(lab: Lab) -> None:
     one, _ = lab.pair()
     run_ip(lab.node("n1"), "link", "set", "eth0", "down")
     one.wait_state("INIT")
+    # It may have seen that the carrier is lost first.
+    wait_until(lambda: "interface eth0 is down" in lab.status(one), 2, "it says why", one)
     done = _carp(lab, "n1", "status")
     assert (1, True) == (done.returncode, "! web: takes no part: interface eth0 is down" in done.stdout)
     assert {"interface", "adverts"} <= _failed(_examined(lab, "n1"))

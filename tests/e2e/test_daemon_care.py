@@ -23,7 +23,7 @@ OTHER = "0ther-planted"
 def _check(lab: Lab, name: str = "app", **fields: Any) -> dict[str, Any]:
     """Return a check that is up while a file of this name exists, and make the file."""
     flag = lab.write(f"{name}.up", "")
-    timing = {"period": "100ms", "timeout": "90ms", "rise": 1, "fall": 2}
+    timing = {"period": "300ms", "timeout": "290ms", "rise": 1, "fall": 2}
     return {"name": name, "exec": {"command": ["/usr/bin/test", "-e", str(flag)]}, **timing, **fields}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -118,9 +119,11 @@ def test_short_stops(lab: Lab) -> None:
     with lab.prober() as prober:
         prober.wait_owner(lab.node("n1"), 5)
         for _ in range(4):
+            began = time.monotonic()
             one.stop()
             idle(0.8)
             one.cont()
+            in_time(time.monotonic() - began, 0.95)
             idle(0.3)
         result = prober.stop()
     assert 0 == result.summary.lost

@@ -13,7 +13,7 @@ import pytest
 from carp import announce
 from carp.announce import FrameSocket
 from carp.netlink import Netlink
-from nsfix import inside, ip, namespace, require_namespaces, sysctl, wait_for
+from nsfix import inside, ip, namespace, require_namespaces, sysctl, wait_for, wait_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,8 @@ def segment() -> Iterator[Segment]:
             made.index[host], made.mac[host] = link.ifindex, link.mac
         ip("-n", a, "address", "add", f"{V4}/32", "dev", "e0")
         ip("-n", a, "address", "add", f"{V6}/128", "dev", "e0", "nodad")
+        for host in (a, b):
+            wait_up(host, "e0")
         yield made
 
 

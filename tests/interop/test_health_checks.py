@@ -22,7 +22,7 @@ from carp.core.health import parse_checks
 from carp.core.reader import Reader
 from carp.health import Checks
 from carp.netlink import Netlink
-from nsfix import inside, ip, namespace, require_namespaces, sysctl
+from nsfix import inside, ip, namespace, require_namespaces, sysctl, wait_up
 from require import require
 from tree import ROOT
 
@@ -85,6 +85,8 @@ def lan() -> Iterator[Lan]:
             ip("-n", host, "link", "set", "e0", "up")
             ip("-n", host, "address", "add", f"10.77.0.{last}/24", "dev", "e0")
             ip("-n", host, "address", "add", f"fd77::{last}/64", "dev", "e0", "nodad")
+        for host in (a, b):
+            wait_up(host, "e0")
         with inside(a):
             netlink = Netlink()
         link = netlink.link("e0")

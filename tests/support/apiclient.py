@@ -58,7 +58,7 @@ class ApiClient:
         pair: Pair | None = None,
         token: str | None = None,
         run_in: Callable[[Callable[[], socket.socket]], socket.socket] | None = None,
-        timeout: float = 10.0,
+        timeout: float = 60.0,
     ) -> None:
         self._host = host
         self._port = port

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from nsfix import inside, ip, namespace, require_namespaces
+from nsfix import inside, ip, namespace, require_namespaces, wait_up
 
 if TYPE_CHECKING:
     import contextlib
@@ -39,4 +39,7 @@ def cable() -> Iterator[tuple[End, End]]:
     require_namespaces()
     with namespace() as near, namespace() as far:
         ip("-n", near, "link", "add", NAME, "type", "veth", "peer", "name", NAME, "netns", far)
-        yield _end(near, 1), _end(far, 2)
+        ends = _end(near, 1), _end(far, 2)
+        for end in ends:
+            wait_up(end.namespace, NAME)
+        yield ends

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -382,6 +383,13 @@ def holds(node: Node, address: str = VIP) -> bool:
     return found(node, address) is not None
 
 
+def gave_up(one: Daemon, since: int) -> bool:
+    """Whether the address went with the first change of state after a line; seen late, it may be back."""
+    held = holds(one.node)
+    in_time(len(one.events("state", since=since)), 2)
+    return not held
+
+
 def wait_until(condition: Callable[[], object], seconds: float, what: str, *logs: Program) -> float:
     """Wait for a condition and return how long that took; fail with what was awaited and the logs."""
     start = time.monotonic()
@@ -392,6 +400,11 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, *logs
             raise LateError(msg)
         time.sleep(0.005)
     return time.monotonic() - start
+
+
+def at(line: dict[str, Any]) -> float:
+    """Return when a line was logged, in epoch seconds."""
+    return datetime.fromisoformat(line["time"]).timestamp()
 
 
 def in_time(taken: float, bound: float) -> None:

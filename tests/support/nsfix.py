@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import secrets
 import select
 import shutil
 import subprocess
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,22 @@ def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
         if time.monotonic() > end:
             pytest.fail(f"not within {seconds} s")
         select.select([], [], [], 0.002)
+
+
+def wait_up(name: str, *interfaces: str) -> None:
+    """Wait until interfaces that were set up pass frames, and take those to their IPv6 addresses.
+
+    For both a work queue of the kernel has to see to it; until then they vanish.
+    """
+
+    def ready(interface: str) -> bool:
+        shown = ip("-n", name, "address", "show", interface)
+        local = ip("-n", name, "-6", "route", "show", "table", "local", "dev", interface)
+        own = re.findall(r"inet6 ([^/ ]+)", shown)
+        return "state UP" in shown and all(f"local {address} " in local for address in own)
+
+    for interface in interfaces:
+        wait_for(partial(ready, interface))
 
 
 def _setns(descriptor: int) -> None:

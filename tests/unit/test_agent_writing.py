@@ -66,15 +66,13 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first change is written at once, the next ones together a period later, the last one always."""
 
     async def story(world: World) -> None:
-        began = asyncio.get_running_loop().time()
         for value in range(1, 50):
             world.set(value)
             await asyncio.sleep(0)
         await world.writing.finish(5)
         (first, one), (second, last) = world.sent
-        assert (1, 49) == (one, last)
-        assert first - began < PERIOD / 2
-        assert PERIOD <= second - first < 2 * PERIOD
+        assert (1, 49) == (one, last)  # had the first one waited, it would have told more
+        assert PERIOD <= second - first < PERIOD + 1
 
     tell(monkeypatch, story)
 

@@ -12,7 +12,7 @@ from carp.core.seal import from_wall
 from carp.inspect.frames import Packet
 from carp.rtnl import FOR_EVER, Addr, Link
 from crafted import UCARP_HEADER, VRRP3
-from nsfix import inside, ip, namespace
+from nsfix import inside, ip, namespace, wait_up
 
 WALL = 1_700_000_000.0
 _LINK = Link(2, "eth0", b"\2\0\0\0\0\1", 0x41, 1500, 6, "veth")
@@ -119,6 +119,8 @@ def test_answers_and_adverts_on_a_real_link() -> None:
             ip("-n", name, "link", "set", "eth0", "up")
         ip("-n", there, "address", "add", "10.1.1.252/24", "dev", "eth0")
         ip("-n", there, "address", "add", "fd99::252/64", "dev", "eth0", "nodad")
+        for name in (here, there):
+            wait_up(name, "eth0")
         vips = tuple(ip_interface(text) for text in ("10.1.1.252/32", "fd99::252/128"))
         with inside(here):
             heard = listen([Target("web", 42, "eth0", vips)], read_host(["eth0"]), 0.3)

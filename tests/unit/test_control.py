@@ -229,15 +229,15 @@ def test_half_a_line_and_no_more(play: Any) -> None:
     play(scene)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_each_line_has_its_own_time(play: Any) -> None:
+def test_each_line_has_its_own_time(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that always has half a line under way, and always finishes it, is served."""
+    monkeypatch.setattr(control, "HALF_LINE", 1.0)
 
     async def scene(server: Server) -> None:
         asker = await server.connect()
         asker.writer.write(b'{"v":1,')
         for _ in range(8):
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.2)
             asker.writer.write(b'"op":"hello"}\n{"v":1,')
             assert (await asker.read())["ok"]
 
@@ -268,11 +268,12 @@ def test_many_requests_at_once_leave_the_loop_its_turns(play: Any) -> None:
     async def scene(server: Server) -> None:
         asker = await server.connect()
         asker.writer.write(b'{"v":1,"op":"slow"}\n' * 5000)
-        longest, before = 0.0, time.monotonic()
+        # Processor time: of the clock's some is other programs'.
+        longest, before = 0.0, time.thread_time()
         answers = asyncio.create_task(asker.reader.readexactly(5000 * 37))
         while not answers.done():
             await asyncio.sleep(0)
-            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+            longest, before = max(longest, time.thread_time() - before), time.thread_time()
         assert 1 == server.most
         assert longest < 0.05
 

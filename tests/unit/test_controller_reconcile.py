@@ -114,8 +114,9 @@ def test_keys_that_cannot_be_written_for_a_moment_hold_up_no_plan() -> None:
         assert bench.counts.writes["secrets", "transient"] >= 1
 
 
-def test_carp_keys_is_tried_again_when_the_server_says() -> None:
+def test_carp_keys_is_tried_again_when_the_server_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a moment's trouble the pauses do not grow."""
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     server = cluster()
     bench = Bench(server)
     bench.passwords.event(Synced(()))
@@ -125,7 +126,7 @@ def test_carp_keys_is_tried_again_when_the_server_says() -> None:
         server.fail["create", "carp-keys"] = Transient("create", "busy", status=429, retry_after=after)
         bench.loop._plan()
         assert bench.loop._keys_at is not None
-        pauses.append(round(bench.loop._keys_at - time.time()))
+        pauses.append(bench.loop._keys_at - time.time())
         bench.loop._keys_at = time.time()
     assert [2, 2, 7] == pauses
 
@@ -237,8 +238,9 @@ def test_a_refused_write_is_not_sent_again_by_every_list() -> None:
         assert 1 == server.log.count(("apply carpnodes", "n1"))
 
 
-def test_carp_keys_that_is_refused_is_tried_at_growing_intervals() -> None:
+def test_carp_keys_that_is_refused_is_tried_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else is planned meanwhile; a success begins anew."""
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     server = cluster()
     bench = Bench(server)
     bench.passwords.event(Synced(()))
@@ -249,7 +251,7 @@ def test_carp_keys_that_is_refused_is_tried_at_growing_intervals() -> None:
         for _ in range(3):
             bench.loop._plan()
         assert bench.loop._keys_at is not None
-        pauses.append(round(bench.loop._keys_at - time.time()))
+        pauses.append(bench.loop._keys_at - time.time())
         bench.loop._keys_at = time.time()
     assert [2, 4, 8, 16, 32, 60, 60] == pauses
     assert 7 == bench.counts.writes["secrets", "invalid"]

@@ -14,7 +14,7 @@ from carp import bpf
 from carp.core.errors import CarpError, ConfigError
 from carp.inspect.tap import Tap, filter_program
 from crafted import UCARP_FRAME, UCARP_HEADER, VRRP3, frame, v4, v6
-from nsfix import inside, ip, namespace
+from nsfix import inside, ip, namespace, wait_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,7 @@ class Wire:
         ip("-n", space, "link", "add", "near", "type", "veth", "peer", "name", "far")
         for name in ("near", "far"):
             ip("-n", space, "link", "set", name, "addrgenmode", "none", "up")
+        wait_up(space, "near", "far")
         with inside(space):
             self.tap = Tap("near")
 

@@ -136,7 +136,7 @@ def test_silent_server() -> None:
     """A server that takes the request and says nothing is left after the time limit, for the next request."""
     with FakeApi(lambda _: Reply(body={})) as api, socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        client = Client(Access((url, api.url), lambda: ""), read_timeout=0.2)
+        client = Client(Access((url, api.url), lambda: ""), read_timeout=1.0)
         with pytest.raises(Unreachable, match=r"[Tt]imed out"):
             client.get(NODES, "a")
         assert {} == client.get(NODES, "a")

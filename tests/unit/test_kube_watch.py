@@ -243,7 +243,7 @@ def test_quiet() -> None:
     """A watch on which nothing comes within the time limit is opened anew where it was, without a list."""
     then = Reply(chunks=[change("ADDED", thing("b", 7))], hang=True)
     handler = after_list(Reply(chunks=[], hang=True), Reply(chunks=[], hang=True), then)
-    with watching(handler, read_timeout=0.2) as (api, following):
+    with watching(handler, read_timeout=1.0) as (api, following):
         assert [Synced, Upsert] == [type(following()) for _ in range(2)]
     assert ["5", "5", "5"] == [each.query["resourceVersion"] for each in api.asked[1:4]]
 
@@ -251,7 +251,7 @@ def test_quiet() -> None:
 def test_hung() -> None:
     """Where the watch cannot be opened anew either, the server is lost."""
     watches = [Reply(chunks=[], hang=True), Reply(503, {"message": "away"})]
-    with watching(after_list(*watches), read_timeout=0.2) as (_, following):
+    with watching(after_list(*watches), read_timeout=1.0) as (_, following):
         assert [Synced, Lost, Synced] == [type(following()) for _ in range(3)]
 
 

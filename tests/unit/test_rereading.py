@@ -115,6 +115,7 @@ def test_whoever_asks_meanwhile_shares_the_next_reading(
         pipe.hang()
         first = asyncio.ensure_future(daemon.service.read_file())
         await _until(lambda: count == 1)
+        await asyncio.sleep(0.5)  # the thread has opened the pipe by then
         configure(tmp_path, [pipe.vhost(advskew=7)])
         others = [asyncio.ensure_future(daemon.service.read_file()) for _ in range(3)]
         await asyncio.sleep(0.05)

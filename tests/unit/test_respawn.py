@@ -119,8 +119,7 @@ def test_twenty_kills_in_a_row(start: Callable[..., Parent]) -> None:
     took.sort()
     print(f"back after {took[0] * 1000:.1f} to {took[-1] * 1000:.1f} ms")
     assert took[10] < 0.05
-    assert took[-1] < 0.5  # of an idle machine 50 ms too; no pause is 0.1 s or more twenty times
-    assert sum(took) < 1.0
+    assert took[17] < 0.1  # pauses begin at 0.1 s; the longest may be the machine's
 
 
 def test_what_is_kept_outlives_the_child() -> None:
@@ -159,10 +158,9 @@ def test_too_many_crashes_are_slowed_down(start: Callable[..., Parent]) -> None:
     parent.child(34)
     starts = [at for _, at in parent.notes("start")]
     gaps = [after - before for before, after in pairwise(starts)]
-    assert max(gaps[:30]) < 0.1
-    assert 0.1 <= gaps[30] < 0.2
-    assert 0.2 <= gaps[31] < 0.3
-    assert 0.4 <= gaps[32] < 0.6
+    assert sorted(gaps[:30])[25] < 0.1  # the longest may be the machine's
+    assert all(pause <= gap for pause, gap in zip((0.1, 0.2, 0.4), gaps[30:], strict=True))
+    assert sum(gaps[30:]) < 0.7 + 1.0
     parent.process.send_signal(signal.SIGTERM)
     assert 0 == parent.end()
 

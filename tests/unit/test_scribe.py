@@ -88,12 +88,12 @@ def test_a_refusal_is_told_and_ends_nothing() -> None:
 
 def test_the_end_waits_for_the_disk_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was put is written before the end, unless the disk hangs."""
-    monkeypatch.setattr(module, "FINISH", 0.2)
 
     async def scene(scribe: Scribe, disk: Disk, outcomes: list[OSError | None]) -> None:
         scribe.put(disk, b"last", outcomes.append)  # type: ignore[arg-type]
         scribe.finish()
         assert [b"last"] == disk.written
+        monkeypatch.setattr(module, "FINISH", 0.2)
         hanging = Scribe()
         disk.thawed.clear()
         hanging.put(disk, b"never", outcomes.append)  # type: ignore[arg-type]

@@ -107,10 +107,10 @@ def test_uninstalled_and_installed_again(release: Release) -> None:
     for number, following in enumerate(again):
         (release if number == 0 else again[0]).uninstall()
         assert set() == kube.owners(ADDRESS)
+        kube.wait(lambda: not _leftovers(release), 30, "nothing of the installation is left")
         assert {} == {
             name: found for name, node in kube.nodes.items() if (found := _kept(node.file("/var/lib/carp")))
         }
-        kube.wait(lambda: not _leftovers(release), 30, "nothing of the installation is left")
         assert "web" == release.vip("web")["metadata"]["name"]
         following.install("--set", f"test.address={SCRATCH}", *(["--take-ownership"] if number else []))
         following.wait_served("web")
