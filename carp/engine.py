@@ -22,12 +22,13 @@ from carp.fence import Fence
 from carp.hearing import Hearing
 from carp.meter import UNMETERED
 from carp.netlink import PROTO_CEDED, PROTO_HELD, Monitor, Netlink
+from carp.pulse import Pulse
 from carp.rtnl import DelAddr, DelLink, NewAddr, NewLink
 from carp.runner import Member, Runner
 from carp.scribe import Scribe
 from carp.segment import LinkPort
 from carp.slots import Places, Slot
-from carp.timers import SystemClock, Timer
+from carp.timers import SystemClock
 
 if TYPE_CHECKING:
     from carp.core.auth import Address
@@ -39,14 +40,6 @@ if TYPE_CHECKING:
     from carp.state import Memory
 
 log: Final = logging.getLogger("carp.engine")
-MAX_PATIENCE: Final = 0.5
-"""s; how long the loop may be silent: L/4 at the defaults, which is also how often a master advertises."""
-HEARTBEAT: Final = 1.1
-"""Patiences after which the loop wakes up in any case."""
-STALL: Final = 1.2
-"""Patiences of silence that are a stall."""
-LATE: Final = 0.005
-"""s; a timer later than this reads the sockets before it fires."""
 LONG_TURN: Final = 0.02
 """s; what is still due waits for the next turn: no takeover stands on what was known `runner.FRESH` ago."""
 REVIVE_AFTER: Final = 1.0
@@ -68,24 +61,21 @@ class Engine:
         self._scripts = scripts
         self._netlink = Netlink()
         self._monitor = Monitor()
-        self._timer = Timer()
+        self._pulse = Pulse()
         self.scribe = Scribe()
         self._fence = Fence(self._netlink)
         self._runner = Runner(self._clock, self._fence, watcher, meter)
         self._hearing = Hearing(
-            self._clock, self._runner, watcher, meter, failed=self._failed, due=self._hurry
+            self._clock, self._runner, watcher, meter, failed=self._failed, due=self._pulse.hurry
         )
         self._answers = Answers(self._loop, self._enter, self._deliver)
         self._places = Places(self._netlink, self._runner, self._clock, self._opened)
         self.links, self.listen = self._places.links, self._places.listen
         self.slots: dict[str, Slot] = {}
-        self._patience = MAX_PATIENCE
-        self._awake_at = self._clock.now()
-        self._armed_at = self._next_due = 0.0
         self._housekeeping_at = 0.0
         self._settle_planned = self._stopping = False
         self._idle = asyncio.Event()
-        self._loop.add_reader(self._timer.fileno(), self._on_timer)
+        self._loop.add_reader(self._pulse.fileno(), self._on_timer)
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
 
     # --- what others call ------------------------------------------------------------------------
@@ -141,8 +131,7 @@ class Engine:
     def _changed(self) -> None:
         """Derive anew what depends on the settings of all vhosts."""
         self.links.own = {vip.ip for slot in self.slots.values() for vip in slot.config.addresses}
-        timings = [slot.config.timing for slot in self.slots.values()]
-        self._patience = min([MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings)])
+        self._pulse.tune(slot.config.timing for slot in self.slots.values())
 
     def settle(self) -> None:
         """Put every vhost where the links and addresses of the host say."""
@@ -185,7 +174,7 @@ class Engine:
 
     def close(self) -> None:
         """Give all sockets back; addresses stay as they are."""
-        self._loop.remove_reader(self._timer.fileno())
+        self._loop.remove_reader(self._pulse.fileno())
         self._loop.remove_reader(self._monitor.fileno())
         for segment in self._places.segments.values():
             self._closing(segment)
@@ -195,7 +184,7 @@ class Engine:
         self.scribe.finish()
         for memory in [slot.memory for slot in self.slots.values() if slot.memory is not None]:
             memory.close()
-        for item in (self._timer, self._monitor, self._netlink):
+        for item in (self._pulse, self._monitor, self._netlink):
             item.close()
 
     # --- the loop --------------------------------------------------------------------------------
@@ -203,8 +192,7 @@ class Engine:
     def _enter(self) -> float:
         """Begin a turn: notice when we did not run, before anything else happens."""
         now = self._clock.now()
-        gap, self._awake_at = now - self._awake_at, now
-        if gap > STALL * self._patience:
+        if gap := self._pulse.stall(now):
             self._after_stall(gap)
         return now
 
@@ -221,9 +209,9 @@ class Engine:
                 self._deliver(member, ev.Stalled())
 
     def _on_timer(self) -> None:
-        self._timer.clear()
+        self._pulse.fired()
         now = self._enter()
-        if now - self._armed_at > LATE:
+        if self._pulse.is_late(now):
             self._drain_all()
         self._tick(now)
 
@@ -232,11 +220,10 @@ class Engine:
         self._hearing.drain(segment, receiver)
         self._flush()
         now = self._enter()
-        if now >= self._armed_at:
+        if self._pulse.is_due(now):
             self._tick(now)
-        elif self._armed_at < self._next_due and self._armed_at - now < self._patience / 2:
-            # The packet has woken us: the wake-up that only proves that we run can be later.
-            self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
+        else:
+            self._pulse.woken(now)
 
     def _tick(self, now: float) -> None:
         try:
@@ -266,7 +253,8 @@ class Engine:
     def _after_events(self) -> None:
         self._flush()
         # A turn that was long itself is no silence, unless it was as long as a stall.
-        self._rearm(self._enter())
+        now = self._enter()
+        self._pulse.rearm(now, [slot.member.vhost for slot in self.slots.values()])
         if self._stopping and all(slot.member.vhost.stopped for slot in self.slots.values()):
             self._idle.set()
 
@@ -275,17 +263,6 @@ class Engine:
             self._runner.flush()
         except OSError as error:
             log.error("cannot renew addresses: %s", error)  # noqa: TRY400 (no bug of ours)
-
-    def _rearm(self, now: float) -> None:
-        """Arm the timer for the next deadline, or to find out in time that we did not run."""
-        self._next_due = min(
-            (slot.member.vhost.deadline() for slot in self.slots.values()), default=now + self._patience
-        )
-        self._arm(min(self._next_due, now + HEARTBEAT * self._patience))
-
-    def _arm(self, at: float) -> None:
-        self._armed_at = at
-        self._timer.arm(at)
 
     def _housekeeping(self, now: float) -> None:
         """Do what may wait: look for lost interfaces, write the seal's floors, stop listening for answers."""
@@ -355,12 +332,6 @@ class Engine:
         for segment in list(self._places.segments.values()):
             for receiver in list(segment.receivers.values()):
                 self._hearing.drain(segment, receiver, stalled=stalled)
-
-    def _hurry(self, due: float) -> None:
-        """Arm the timer for an earlier deadline; a later one re-arms itself when the timer fires."""
-        if due < self._armed_at:
-            self._next_due = due
-            self._arm(due)
 
     # --- links and answers -----------------------------------------------------------------------
 

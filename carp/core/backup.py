@@ -24,6 +24,8 @@ STAGGER: Final = 0.001
 JITTER: Final = 0.08
 """s at most between backups of equal skew."""
 
+QUIET: Final = 1 / 6
+"""Of the dead time: as long as our masters leave between two adverts, and a little more."""
 FAILED_CLAIM_DELAY: Final = 0.5
 """s, and as much again at random, by which a member whose last claim failed heeds a bow-out later."""
 CLAIM_JITTER: Final = 0.01
@@ -85,6 +87,10 @@ class Backup:
         """Return when `tick` has something to do."""
         due = self._dead_at if self.listening is None else self.listening.due()
         return due if self._takeover is None else min(due, self._takeover.at)
+
+    def silent(self, now: float) -> bool:
+        """Whether no master is heard: a takeover comes nearer."""
+        return self.listening is not None or now - self.heard_at > QUIET * self._dead_time
 
     def retime(self, config: VhostConfig, dead_time: float, skew_change: int) -> None:
         """Take over new settings; the wait goes on from the advert heard last.

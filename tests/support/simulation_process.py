@@ -14,6 +14,7 @@ from carp.core.transitions import State
 from carp.core.vhost import NEVER, Vhost
 from carp.fence import RESUME_GRACE
 from carp.netlink import PROTO_HELD
+from carp.pulse import HEARTBEAT, LATE, MAX_PATIENCE, STALL, WATCHFUL
 from carp.runner import Member, Runner
 from simulation_host import Killed, Stored
 from simulation_ports import Clock, Port, Renewals, Watched, Watcher
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from carp.core.config import VhostConfig
     from simulation_host import Host
 
-MAX_PATIENCE: Final = 0.5
-HEARTBEAT: Final = 1.1
-STALL: Final = 1.2
-LATE: Final = 0.005
 REWRITE_AFTER: Final = 240.0
 FORGET_AFTER: Final = 30 * 86400.0
 HOUSEKEEPING: Final = 10.0
@@ -193,8 +190,13 @@ class Process:
         """Return how long we did not run. Idle wake-ups, left out here, come as `HEARTBEAT` says."""
         over = [stop for stop in self._stops if stop[1] <= now]
         self._stops = [stop for stop in self._stops if stop[1] > now]
-        idle = self.world.rng.random() * HEARTBEAT * self._patience
-        return max((end - max(self._awake_at, start - idle) for start, end in over), default=0.0)
+        chance = self.world.rng.random() * self._patience
+        asleep = [(start - chance * self._beat(start), end) for start, end in over]
+        return max((end - max(self._awake_at, start) for start, end in asleep), default=0.0)
+
+    def _beat(self, at: float) -> float:
+        backup = self.vhost.backup
+        return WATCHFUL if backup is not None and backup.silent(at) else HEARTBEAT
 
     def _after_stall(self) -> None:
         self.world.say(self.host.name, "notices a stall")
