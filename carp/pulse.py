@@ -24,6 +24,17 @@ LATE: Final = 0.005
 """s; a timer later than this reads the sockets before it fires."""
 
 
+def patience(timings: Iterable[Timing]) -> float:
+    """Return for how many seconds the loop may be silent."""
+    return min([MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings)])
+
+
+def heartbeat(now: float, vhosts: Iterable[Vhost]) -> float:
+    """Return after how many patiences the loop wakes up in any case."""
+    silent = any(vhost.backup is not None and vhost.backup.silent(now) for vhost in vhosts)
+    return WATCHFUL if silent else HEARTBEAT
+
+
 class Pulse:
     """The engine's timer: it fires at the next deadline, or to find out in time that the loop did not run.
 
@@ -46,7 +57,7 @@ class Pulse:
 
     def tune(self, timings: Iterable[Timing]) -> None:
         """Take over the settings of all vhosts."""
-        self._patience = min([MAX_PATIENCE, *(min(t.dead_time() / 3, t.lifetime() / 4) for t in timings)])
+        self._patience = patience(timings)
 
     def stall(self, now: float) -> float:
         """Begin a turn; return for how many seconds the loop stood still, 0 if it did not."""
@@ -73,8 +84,7 @@ class Pulse:
     def rearm(self, now: float, vhosts: Collection[Vhost]) -> None:
         """Arm the timer for the next deadline of all, or for the next sign of life."""
         self._next_due = min((vhost.deadline() for vhost in vhosts), default=now + self._patience)
-        silent = any(vhost.backup is not None and vhost.backup.silent(now) for vhost in vhosts)
-        self._beat = (WATCHFUL if silent else HEARTBEAT) * self._patience
+        self._beat = heartbeat(now, vhosts) * self._patience
         self._arm(min(self._next_due, now + self._beat))
 
     def hurry(self, due: float) -> None:

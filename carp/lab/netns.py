@@ -75,7 +75,11 @@ class Namespace:
         Raises:
             LabError: it does not within 5 s.
         """
-        self.wait(lambda ipr: _operstate(ipr, interface) == "UP", f"{interface} is operational")
+
+        def operational(ipr: IPRoute) -> bool:
+            return bool(ipr.link("get", ifname=interface)[0].get("operstate") == "UP")
+
+        self.wait(operational, f"{interface} is operational")
 
     def sysctl(self, name: str, value: str) -> None:
         """Write `/proc/sys/net/NAME` of this namespace.
@@ -110,10 +114,6 @@ class Namespace:
             if self._published:
                 _withdraw(self.name)
         self._thread.shutdown(wait=True)
-
-
-def _operstate(ipr: IPRoute, interface: str) -> str:
-    return str(ipr.link("get", ifname=interface)[0].get("operstate"))
 
 
 def _create() -> tuple[int, int]:

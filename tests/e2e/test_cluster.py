@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from apifix import make_control_plane, pytest_runtest_makereport
-from clusterfix import API, CRDS, NAMESPACE, Cluster, cluster, reported, unnoticed
-from kuberelease import LONGEST_MS
+from clusterfix import API, CRDS, LONGEST_MS, NAMESPACE, Cluster, cluster, reported, unnoticed
 from nodefix import first, holds, idle
 
 __all__ = ["cluster", "make_control_plane", "pytest_runtest_makereport"]

@@ -12,7 +12,7 @@ import pytest
 from beside import Measured, beside, labs
 from carp.commands.client import NoAnswerError, RefusedError
 from carpd import call, children, client, fileless, shown
-from nodefix import VIP, Lab, at, first, found, holds, idle, in_time, vhost, wait_until
+from nodefix import VIP, Lab, at, first, found, holds, idle, in_time, resumes, vhost, wait_until
 
 __all__ = ["labs"]
 
@@ -45,11 +45,7 @@ def test_upgrade_of_one_alone(lab: Lab) -> Measured:
             assert 0 == one.term()
             ended = at(one.lines()[-1])  # we may see the end late; the lease began before it
             idle(pause)
-            before = one.count
-            one.start()
-            event = one.wait_event("state", 5, since=before)
-            in_time(at(event) - ended, 1.5)
-            assert "lease-resumed" == event["cause"]
+            resumes(one, ended, 1.5)
         result = prober.stop()
     assert 0 == result.summary.lost
     return {"lost": 0}

@@ -22,6 +22,7 @@ from nodefix import (
     holds,
     idle,
     in_time,
+    resumes,
     vhost,
     wait_until,
 )
@@ -171,11 +172,7 @@ def test_restart_resumes(lab: Lab, how: str) -> Measured:
                 assert 0 == one.term()
                 ended = at(one.lines()[-1])  # we may see the end late; the lease began before it
             idle(pause)
-            before = one.count
-            one.start()
-            event = one.wait_event("state", 5, since=before)
-            in_time(at(event) - ended, 1.45)  # else the machine is too slow to show anything
-            assert "lease-resumed" == event["cause"]
+            resumes(one, ended, 1.45)
             wait_until(lambda: sniffer.adverts(since=one.started_at), 5, "an advert", one)
             resumed.append(round(1000 * (sniffer.adverts(since=one.started_at)[0].at - one.started_at)))
             idle(0.8)

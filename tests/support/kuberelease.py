@@ -12,7 +12,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from clusterfix import API, NAMESPACE, manifest
+from clusterfix import API, HANDOVER, NAMESPACE, manifest
 from kubecluster import IMAGE, KubeCluster, condition
 from kubenode import memory
 from tree import ROOT
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
 CHART: Final = str(ROOT / "charts" / "carp-operator")
 _NODES: Final = "app.kubernetes.io/component=node"
-# At a handover the old owner goes on answering for 100 ms (design rule 4).
-_HANDOVER: Final = 0.25
 # Seconds until a controller on a node without power is replaced: NotReady, 30 s by its toleration, a start.
 _REPLACED: Final = 75.0
-# An outage by death in ms: what the status promises by default, and the client's own times.
-LONGEST_MS: Final = 3280 + 300
 
 
 class Release:
@@ -175,7 +171,7 @@ class Release:
         changes = [change.owners for change in summary.owners if len(change.owners) == 1]
         story = (summary.lost, summary.outages, summary.two_owners, changes)
         assert summary.lost == 0, story
-        assert summary.two_owners.longest_s <= (0 if moves == 0 else _HANDOVER), story
+        assert summary.two_owners.longest_s <= (0 if moves == 0 else HANDOVER), story
         assert moves in {None, len(list(groupby(changes))) - 1}, story
 
     # --- below ------------------------------------------------------------------------------------------

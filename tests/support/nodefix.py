@@ -414,6 +414,15 @@ def in_time(taken: float, bound: float) -> None:
         raise LateError(msg)
 
 
+def resumes(one: Daemon, ended: float, bound: float) -> None:
+    """Start it again: it goes on as master, where it says so in less than ``bound`` s after its end."""
+    before = one.count
+    one.start()
+    event = one.wait_event("state", 5, since=before)
+    in_time(at(event) - ended, bound)  # else the machine is too slow to show anything
+    assert "lease-resumed" == event["cause"]
+
+
 def idle(seconds: float) -> None:
     """Let time pass: for what must NOT happen meanwhile."""
     time.sleep(seconds)

@@ -14,7 +14,7 @@ from carp.core.transitions import State
 from carp.core.vhost import NEVER, Vhost
 from carp.fence import RESUME_GRACE
 from carp.netlink import PROTO_HELD
-from carp.pulse import HEARTBEAT, LATE, MAX_PATIENCE, STALL, WATCHFUL
+from carp.pulse import HEARTBEAT, LATE, STALL, heartbeat, patience
 from carp.runner import Member, Runner
 from simulation_host import Killed, Stored
 from simulation_ports import Clock, Port, Renewals, Watched, Watcher
@@ -59,7 +59,7 @@ class Process:
         self._alarm_at = NEVER
         self._housekeeping_at = 0.0
         self._written_at = 0.0
-        self._patience = _patience(config)
+        self._patience = patience([config.timing])
 
     def _stored_seal(self, stored: Stored | None) -> Seal:
         """Continue from the floors on disk unless they seem too old (carp/state.py)."""
@@ -187,16 +187,12 @@ class Process:
         return now
 
     def _longest_gap(self, now: float) -> float:
-        """Return how long we did not run. Idle wake-ups, left out here, come as `HEARTBEAT` says."""
+        """Return how long we did not run. Idle wake-ups, left out here, come as `heartbeat` says."""
         over = [stop for stop in self._stops if stop[1] <= now]
         self._stops = [stop for stop in self._stops if stop[1] > now]
         chance = self.world.rng.random() * self._patience
-        asleep = [(start - chance * self._beat(start), end) for start, end in over]
+        asleep = [(start - chance * heartbeat(start, [self.vhost]), end) for start, end in over]
         return max((end - max(self._awake_at, start) for start, end in asleep), default=0.0)
-
-    def _beat(self, at: float) -> float:
-        backup = self.vhost.backup
-        return WATCHFUL if backup is not None and backup.silent(at) else HEARTBEAT
 
     def _after_stall(self) -> None:
         self.world.say(self.host.name, "notices a stall")
@@ -227,7 +223,7 @@ class Process:
             self.world.say(self.host.name, f"told {_brief(event)}")
             self.runner.handle(self.member, event)
             if isinstance(event, ev.Reconfigure):
-                self._patience = _patience(event.config)
+                self._patience = patience([event.config.timing])
                 self.remember()
                 self.host.config = event.config
         self._after_events()
@@ -337,10 +333,6 @@ class Process:
         host.stored = Stored(_proof(self.vhost.config), seal.reserved, seal.newest, floors, host.wall())
         self._proven = True
         host.boundary("disk")
-
-
-def _patience(config: VhostConfig) -> float:
-    return min(MAX_PATIENCE, config.timing.dead_time() / 3, config.timing.lifetime() / 4)
 
 
 def _proof(config: VhostConfig) -> tuple[Any, ...]:

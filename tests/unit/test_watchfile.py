@@ -172,7 +172,7 @@ def test_a_burst_is_told_once_and_within_two_seconds(files: tuple[Path, Path]) -
         for i in range(20):
             files[0].write_text("y" * i)
             (files[1] / f"{i}.yaml").write_text("x")
-        await calls.next()
+        assert await calls.next() < 2.0 + 2.0  # as much again for a machine that stands still
 
     assert PERIOD + SETTLE < 2.0
     assert 1 == _watching([*files], steps)

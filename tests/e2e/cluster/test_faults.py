@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clusterfix import API, manifest
+from clusterfix import API, LONGEST_MS, manifest
 from kubecluster import layer_sizes
-from kuberelease import LONGEST_MS, Release, kill
+from kuberelease import Release, kill
 from nodefix import idle
 from staticpod import StaticPods
 
